@@ -1,0 +1,1 @@
+"""One package per domain team, each a Dagster code location of its own."""

@@ -1,0 +1,1 @@
+"""The demo: a seeded generator of realistic events and the script of `make demo`."""

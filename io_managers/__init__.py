@@ -1,0 +1,1 @@
+"""How a value of an asset is stored and loaded."""

@@ -1,0 +1,108 @@
+"""The one typed settings object: which profile runs, where state lies, how the outside is reached.
+
+Everything comes from the environment (`SDP_*`) with the embedded profile as default; no other module reads the environment for
+configuration. Hosts, catalogs and secrets live here, never in a contract.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from platform_resources.errors import PlatformError
+
+SOURCE_ROOT = Path(__file__).resolve().parent.parent
+
+
+def find_project(start: Path | None = None) -> Path:
+    """The nearest folder from `start` (default: the working directory) upwards that holds a workspace.yaml, else the source tree."""
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "workspace.yaml").is_file():
+            return folder
+    return SOURCE_ROOT
+
+
+class Settings(BaseSettings):
+    """Configuration of one platform instance. Two different `home`s never touch each other."""
+
+    model_config = SettingsConfigDict(env_prefix="SDP_", frozen=True, extra="ignore")
+
+    profile: Literal["embedded", "stack", "production"] = Field("embedded", description="Which set of components is used.")
+    project: Path = Field(default_factory=find_project, description="Folder of workspace.yaml and data_products/.")
+    home: Path = Field(Path(".sdp"), description="State of this instance; a relative path lies in the project.")
+    event_log: Literal["local", "kafka"] | None = Field(None, description="Event log; default local when embedded, else kafka.")
+    kafka_bootstrap: str | None = Field(None, description="Kafka bootstrap servers, host:port[,host:port]; default: the stack's broker.")
+    warehouse: str | None = Field(None, description="Root URI of the tables; default: the folder home/warehouse.")
+    catalog_type: Literal["sql", "rest"] = Field("sql", description="PyIceberg catalog implementation.")
+    catalog_name: str = Field("sdp", description="Catalog name; Spark's must equal it to share tables.")
+    catalog_uri: str | None = Field(None, description="SQLAlchemy or REST URI; default: SQLite at home/catalog.db.")
+    smtp_host: str | None = Field(None, description="SMTP server for alert mails; none: alerts are only logged.")
+    smtp_port: int = Field(25, description="Port of the SMTP server.")
+    smtp_sender: str = Field("shared-data-platform@localhost", description="From address of alert mails.")
+    base_url: str | None = Field(None, description="Public address of the Dagster UI, used for links in mails.")
+    duckdb_memory_limit: str = Field("2GB", description="Memory limit of one DuckDB session.")
+    duckdb_threads: int | None = Field(None, description="Threads of one DuckDB session; default: DuckDB's own.")
+    drain_seconds: float = Field(240.0, gt=0, description="Longest time one drain run lives before the sensor starts the next, seconds.")
+    batch_events: int = Field(20_000, gt=0, description="Most events of one ingestion commit.")
+
+    @model_validator(mode="after")
+    def _resolve_paths(self) -> Settings:
+        object.__setattr__(self, "project", self.project.resolve())
+        object.__setattr__(self, "home", (self.project / self.home).resolve())
+        return self
+
+    @property
+    def log_kind(self) -> Literal["local", "kafka"]:
+        """The event log in force."""
+        return self.event_log or ("local" if self.profile == "embedded" else "kafka")
+
+    @property
+    def dagster_home(self) -> Path:
+        """DAGSTER_HOME of this instance."""
+        return self.home / "dagster"
+
+    @property
+    def log_path(self) -> Path:
+        """Folder of the local event log."""
+        return self.home / "log"
+
+    @property
+    def stack_path(self) -> Path:
+        """Folder of the real components' data and process files."""
+        return self.home / "stack"
+
+    @property
+    def locks_path(self) -> Path:
+        """Folder of the locks that name an active drain or run."""
+        return self.home / "locks"
+
+    @property
+    def warehouse_uri(self) -> str:
+        """Root URI of the tables, no trailing slash."""
+        return (self.warehouse or f"file://{self.home / 'warehouse'}").rstrip("/")
+
+    def catalog_properties(self) -> dict[str, str]:
+        """Properties for `pyiceberg.catalog.load_catalog`."""
+        uri = self.catalog_uri or f"sqlite:///{self.home / 'catalog.db'}"
+        return {"type": self.catalog_type, "uri": uri, "warehouse": self.warehouse_uri}
+
+
+def load_settings() -> Settings:
+    """Settings from the environment as it is now.
+
+    Raises:
+        PlatformError: `settings-invalid` when a variable has a value outside its type.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "SDP_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise PlatformError(
+            "settings-invalid", f"The environment variable {name} has the value {os.environ.get(name)!r}: {first['msg'].lower()}.", f"Set {name} to a valid value or unset it."
+        ) from None

@@ -1,0 +1,1 @@
+"""DuckDB sessions over the lakehouse, SQL and Python transforms, audits, incremental derivation."""

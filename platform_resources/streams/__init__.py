@@ -1,0 +1,1 @@
+"""Everything that touches events: the log, the gate, the codec, exactly-once ingestion. Knows no Dagster."""
