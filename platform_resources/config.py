@@ -104,5 +104,7 @@ def load_settings() -> Settings:
         first = error.errors()[0]
         name = "SDP_" + "_".join(str(part) for part in first["loc"]).upper()
         raise PlatformError(
-            "settings-invalid", f"The environment variable {name} has the value {os.environ.get(name)!r}: {first['msg'].lower()}.", f"Set {name} to a valid value or unset it."
+            "settings-invalid",
+            f"The environment variable {name} has the value {os.environ.get(name)!r}: {first['msg'].lower()}.",
+            f"Set {name} to a valid value or unset it.",
         ) from None

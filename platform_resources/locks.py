@@ -34,7 +34,9 @@ def hold(folder: Path, name: str, run_id: str) -> Iterator[None]:
         except OSError:
             file.seek(0)
             raise PlatformError(
-                "already-running", f"{name} is already at work in run {file.read().strip() or 'unknown'}.", "Wait for that run to end or cancel it."
+                "already-running",
+                f"{name} is already at work in run {file.read().strip() or 'unknown'}.",
+                "Wait for that run to end or cancel it.",
             ) from None
         file.truncate(0)
         file.write(run_id)
