@@ -1,0 +1,83 @@
+"""How the work on a product is named, wherever it is started: run tags, lock names, op names, pools and run configuration.
+
+Sensors, the command line and the assets meet only through these names. Plain strings and dictionaries; Dagster is not imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+KIND_TAG = "sdp/kind"
+PRODUCTS_TAG = "sdp/products"
+DOMAIN_TAG = "sdp/domain"
+CODE_TAG = "sdp/code-version"
+DRAIN, TRANSFORM = "drain", "transform"
+
+
+def drain_tag(key: str) -> str:
+    """The tag, of value "1", of each drain run that takes the stream product `key`; one for each, since Dagster filters by equality."""
+    return f"sdp/drain/{key}"
+
+
+def transform_tag(key: str) -> str:
+    """The tag, of value "1", of each run that computes the derived product `key`."""
+    return f"sdp/transform/{key}"
+
+
+def failed_tag(key: str) -> str:
+    """Set by a drain run on itself for each product it could not go on with; the value is the fingerprint of the contract at fault."""
+    return f"sdp/failed/{key}"
+
+
+def drain_tags(keys: Sequence[str]) -> dict[str, str]:
+    """Tags of a run that drains these stream products of one domain."""
+    return {KIND_TAG: DRAIN, **_common(keys), **{drain_tag(key): "1" for key in keys}}
+
+
+def transform_tags(key: str, *, code_version: str | None = None) -> dict[str, str]:
+    """Tags of a run that computes one derived product."""
+    code = {CODE_TAG: code_version} if code_version else {}
+    return {KIND_TAG: TRANSFORM, **_common([key]), transform_tag(key): "1", **code}
+
+
+def _common(keys: Sequence[str]) -> dict[str, str]:
+    return {PRODUCTS_TAG: ",".join(keys), DOMAIN_TAG: keys[0].partition("/")[0]}
+
+
+def drain_lock(key: str) -> str:
+    """The lock that the drain of a stream product holds."""
+    return f"drain:{key}"
+
+
+def run_lock(key: str) -> str:
+    """The lock that the computation of a derived product holds."""
+    return f"run:{key}"
+
+
+def drain_op(domain: str, loud: str | None = None) -> str:
+    """Op of a domain's quiet streams, or of the loud stream product `loud` (its full key). Also the name of its pool."""
+    return f"drain_{loud.replace('/', '_')}" if loud else f"drain_{domain}"
+
+
+def transform_op(key: str) -> str:
+    """Op of a derived product, as Dagster names the op of an asset."""
+    return key.replace("/", "__")
+
+
+def table_pool(key: str) -> str:
+    """Pool of a derived product: one writer per table."""
+    return f"table_{key.replace('/', '_')}"
+
+
+def drain_config(op: str, *, until: str = "idle", seconds: float | None = None, skip_checks: Iterable[str] = ()) -> dict[str, Any]:
+    """Run configuration of a drain: `until` is `idle` (bounded and ending when nothing comes), `end` (the log end seen at start) or
+    `stopped` (for ever); `seconds` bounds an `idle` one; `skip_checks` are names of aggregate checks not to stop at."""
+    config = {"until": until, "skip_checks": sorted(skip_checks), **({"seconds": seconds} if seconds is not None else {})}
+    return {"ops": {op: {"config": config}}}
+
+
+def transform_config(key: str, *, partition: str | None = None, recompute: bool = False) -> dict[str, Any]:
+    """Run configuration of a derived product's computation."""
+    config = {"recompute": recompute, **({"partition": partition} if partition is not None else {})}
+    return {"ops": {transform_op(key): {"config": config}}}

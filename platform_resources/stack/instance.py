@@ -1,0 +1,38 @@
+"""DAGSTER_HOME of one platform instance: the folder, and in it the `dagster.yaml` in force. Dagster itself is not imported here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from platform_resources.config import SOURCE_ROOT, Settings
+from platform_resources.errors import PlatformError
+
+
+def prepare_dagster_home(settings: Settings) -> Path:
+    """Make DAGSTER_HOME, refresh its `dagster.yaml` from the project's, and return the folder.
+
+    The repository's file is the truth: a copy from an older start is overwritten, so that an upgrade reaches every instance. A
+    project without a `dagster.yaml` of its own gets the platform's. The production profile has its file mounted there by the
+    deployment (`deploy/dagster.yaml`), which is left alone.
+
+    Raises:
+        PlatformError: `home-unwritable` when the folder cannot be written.
+    """
+    home = settings.dagster_home
+    target = home / "dagster.yaml"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if settings.profile == "production" and target.exists():
+            return home
+        own = settings.project / "dagster.yaml"
+        text = (own if own.is_file() else SOURCE_ROOT / "dagster.yaml").read_text(encoding="utf-8")
+        if not target.exists() or target.read_text(encoding="utf-8") != text:
+            draft = target.with_name(f".dagster.yaml.{os.getpid()}")
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(target)  # a daemon starting at this moment reads the old file or the new one, never half of one
+    except OSError as error:
+        raise PlatformError(
+            "home-unwritable", f"The folder {home} cannot be prepared: {error.strerror}.", "Set SDP_HOME to a folder that you may write."
+        ) from error
+    return home
