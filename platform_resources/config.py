@@ -27,6 +27,11 @@ def find_project(start: Path | None = None) -> Path:
     return SOURCE_ROOT
 
 
+def _user_cache() -> Path:
+    """Where this user's programs keep what can be fetched again (XDG base directory specification)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shared-data-platform"
+
+
 class Settings(BaseSettings):
     """Configuration of one platform instance. Two different `home`s never touch each other."""
 
@@ -35,6 +40,7 @@ class Settings(BaseSettings):
     profile: Literal["embedded", "stack", "production"] = Field("embedded", description="Which set of components is used.")
     project: Path = Field(default_factory=find_project, description="Folder of workspace.yaml and data_products/.")
     home: Path = Field(Path(".sdp"), description="State of this instance; a relative path lies in the project.")
+    cache: Path = Field(default_factory=_user_cache, description="Artifacts of real components, shared by all homes of this user.")
     event_log: Literal["local", "kafka"] | None = Field(None, description="Event log; default local when embedded, else kafka.")
     kafka_bootstrap: str | None = Field(None, description="Kafka bootstrap servers, host:port[,host:port]; default: the stack's broker.")
     warehouse: str | None = Field(None, description="Root URI of the tables; default: the folder home/warehouse.")

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from platform_resources.config import SOURCE_ROOT, Settings
+from platform_resources.streams.log import EventLog, open_log
 
 REALDATA = SOURCE_ROOT.parent / "shared" / "realdata"
 
@@ -57,3 +59,36 @@ def realdata(requires: Callable[[str], None]) -> Path:
 def settings(tmp_path: Path) -> Settings:
     """Embedded settings with a home of their own."""
     return Settings(home=tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def kafka(requires: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bootstrap address of a real broker, started once per session; it dies with the session however that ends."""
+    requires("kafka")
+    from platform_resources.stack.kafka import Kafka
+
+    settings = Settings(home=tmp_path_factory.mktemp("kafka"))
+    yield Kafka().up(settings, die_with_parent=True).address
+    Kafka().kill(settings)
+
+
+@pytest.fixture(params=["local", "kafka"])
+def log_settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
+    """Settings whose event log is, in turn, local segment files and the real broker."""
+    if request.param == "local":
+        return settings
+    return settings.model_copy(update={"event_log": "kafka", "kafka_bootstrap": request.getfixturevalue("kafka")})
+
+
+@pytest.fixture
+def event_log(log_settings: Settings) -> Iterator[EventLog]:
+    """The event log of `log_settings`. The broker is shared by the session: take topic names from `topic`."""
+    log = open_log(log_settings)
+    yield log
+    log.close()
+
+
+@pytest.fixture
+def topic() -> str:
+    """A topic name that no other test uses."""
+    return f"test.{uuid.uuid4().hex[:12]}.v1"

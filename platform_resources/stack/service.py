@@ -1,0 +1,246 @@
+"""The shape of every real server on one machine: installed, started on loopback, asked whether it is ready, stopped by its process id.
+
+A server's process outlives the command that started it; `home/stack/NAME/state.json` names it, so `up` twice starts it once. What is
+particular to one server (artifacts, configuration, readiness) is in that server's own module.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from platform_resources.config import Settings
+from platform_resources.errors import PlatformError
+
+
+@dataclass(frozen=True)
+class ServiceState:
+    """A started server: its process (`born` tells it from a later process with the same id), its ports by name, its address."""
+
+    name: str
+    pid: int
+    born: str
+    ports: Mapping[str, int]
+    address: str
+
+    @property
+    def running(self) -> bool:
+        """Whether that very process is alive."""
+        return _born(self.pid) == self.born
+
+
+@dataclass(frozen=True)
+class ServiceStatus:
+    """What `sdp stack status` tells of one server."""
+
+    name: str
+    running: bool
+    address: str | None
+    pid: int | None
+    log: Path
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {**asdict(self), "log": str(self.log)}
+
+
+class Service(ABC):
+    """One real server of the stack profile. Subclasses say what to install, how to launch and when it is ready."""
+
+    name: ClassVar[str]
+    port_names: ClassVar[tuple[str, ...]] = ("port",)
+    start_seconds: ClassVar[float] = 60.0
+    stop_seconds: ClassVar[float] = 30.0
+
+    @abstractmethod
+    def install(self, settings: Settings) -> None:
+        """Bring what the server needs into the cache; nothing to do when it is there.
+
+        Raises:
+            PlatformError: with the line that installs a missing prerequisite.
+        """
+
+    @abstractmethod
+    def prepare(self, folder: Path, ports: Mapping[str, int], settings: Settings) -> list[str]:
+        """Write configuration and make the data folder under `folder`; the command to run."""
+
+    def ready(self, ports: Mapping[str, int]) -> bool:
+        """Whether the server answers; by default its first port accepts connections."""
+        try:
+            socket.create_connection(("127.0.0.1", ports[self.port_names[0]]), 0.3).close()
+        except OSError:
+            return False
+        return True
+
+    def address(self, ports: Mapping[str, int]) -> str:
+        """Where clients reach it."""
+        return f"127.0.0.1:{ports[self.port_names[0]]}"
+
+    # --- what all servers share
+
+    def up(self, settings: Settings, *, die_with_parent: bool = False) -> ServiceState:
+        """Start the server unless it runs, wait until it is ready, and tell where it is.
+
+        Args:
+            settings: whose `stack_path` holds the server's folder.
+            die_with_parent: end it when the calling process ends, however that ends (Linux); for tests.
+
+        Raises:
+            PlatformError: `stack-start-failed` with the place of its log, or what `install` raises.
+        """
+        folder = self.folder(settings)
+        with _exclusive(folder):
+            state = self.state(settings)
+            if state is not None and state.running and self.ready(state.ports):
+                return state
+            if state is not None and state.running:
+                _stop(state.pid, lambda: state.running, self.stop_seconds)  # half alive: neither serving nor gone
+            self.install(settings)
+            ports = _free_ports(self.port_names, state.ports if state else {})
+            command = self.prepare(folder, ports, settings)
+            state = self._start(command, folder, ports, die_with_parent=die_with_parent)
+            return state
+
+    def _start(self, command: list[str], folder: Path, ports: Mapping[str, int], *, die_with_parent: bool) -> ServiceState:
+        log = folder / "server.log"
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                cwd=folder,
+                start_new_session=True,
+                preexec_fn=_die_with_parent if die_with_parent else None,  # noqa: PLW1509 - one call into libc, no lock is taken
+            )
+        state = ServiceState(self.name, process.pid, _born(process.pid) or "", ports, self.address(ports))
+        _write_state(folder, state)
+        deadline = time.monotonic() + self.start_seconds
+        while not self.ready(ports):
+            if process.poll() is not None or time.monotonic() > deadline:
+                what = "ended at once" if process.returncode is not None else f"was not ready within {self.start_seconds:g} seconds"
+                _stop(process.pid, lambda: process.poll() is None, 2.0)
+                raise PlatformError("stack-start-failed", f"The {self.name} server {what}.", f"Its last words are in {log}.")
+            time.sleep(0.05)
+        return state
+
+    def down(self, settings: Settings) -> bool:
+        """Stop the server, first politely; False when it did not run. Its data stays."""
+        folder = self.folder(settings)
+        with _exclusive(folder):
+            state = self.state(settings)
+            if state is None or not state.running:
+                return False
+            _stop(state.pid, lambda: state.running, self.stop_seconds)
+            return True
+
+    def kill(self, settings: Settings) -> None:
+        """End the server without a warning, as a power cut would; for tests of what survives."""
+        state = self.state(settings)
+        if state is not None and state.running:
+            _stop(state.pid, lambda: state.running, 0.0)
+
+    def status(self, settings: Settings) -> ServiceStatus:
+        """Whether it runs, where, and where its log is."""
+        state = self.state(settings)
+        running = state is not None and state.running
+        live = state if running else None
+        log = self.folder(settings) / "server.log"
+        return ServiceStatus(self.name, running, live.address if live else None, live.pid if live else None, log)
+
+    def logs(self, settings: Settings, *, lines: int = 100) -> list[str]:
+        """The last lines of the server's log; [] before its first start."""
+        log = self.folder(settings) / "server.log"
+        return log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:] if log.exists() else []
+
+    def folder(self, settings: Settings) -> Path:
+        """Where this server keeps its state in this home."""
+        return settings.stack_path / self.name
+
+    def state(self, settings: Settings) -> ServiceState | None:
+        """What the state file says, whether the process lives or not."""
+        file = self.folder(settings) / "state.json"
+        try:
+            return ServiceState(**json.loads(file.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError, TypeError):  # never started, or written by another version
+            return None
+
+
+@contextmanager
+def _exclusive(folder: Path) -> Iterator[None]:
+    """One `up` or `down` of a server at a time; the second waits and finds the work done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _write_state(folder: Path, state: ServiceState) -> None:
+    draft = folder / ".state.json"
+    draft.write_text(json.dumps(asdict(state)), encoding="utf-8")
+    draft.replace(folder / "state.json")
+
+
+def _free_ports(names: tuple[str, ...], wanted: Mapping[str, int]) -> dict[str, int]:
+    """A free loopback port for each name, the ones it had before where they are free, so that configured addresses stay right."""
+    held: list[socket.socket] = []
+    ports: dict[str, int] = {}
+    try:
+        for name in names:
+            held.append(socket.socket())
+            held[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                held[-1].bind(("127.0.0.1", wanted.get(name, 0)))
+            except OSError:
+                held[-1].bind(("127.0.0.1", 0))
+            ports[name] = held[-1].getsockname()[1]
+    finally:
+        for each in held:
+            each.close()
+    return ports
+
+
+def _born(pid: int) -> str | None:
+    """When the process was started, in the kernel's words; None when it is gone or only waits to be collected."""
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)  # collect it when it is our own child
+    stat = Path(f"/proc/{pid}/stat")
+    if Path("/proc/self/stat").exists():
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return None if fields[0] in "ZX" else fields[19]
+    shown = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return shown.stdout.strip() or None
+
+
+def _stop(pid: int, alive: Callable[[], bool], patience: float) -> None:
+    """SIGTERM, and SIGKILL after `patience` seconds; returns when the process is gone."""
+    deadline = time.monotonic() + patience
+    with suppress(ProcessLookupError):
+        if patience:
+            os.kill(pid, signal.SIGTERM)
+        while alive():
+            if time.monotonic() >= deadline:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+
+
+def _die_with_parent() -> None:
+    """In the child: ask the kernel for SIGKILL when the parent ends (PR_SET_PDEATHSIG), so that a dead test run leaves no server."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)

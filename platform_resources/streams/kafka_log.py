@@ -1,0 +1,312 @@
+"""The event log in Apache Kafka, by librdkafka.
+
+An idempotent producer with acks=all and a consumer with explicit assignment; no group, no committed offset, no automatic reset:
+positions are given by the caller and a position that the broker no longer has is an error, never a silent jump. `time` of a record is
+the broker's append time: topics made here carry `message.timestamp.type=LogAppendTime`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
+from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+
+from platform_resources.config import Settings
+from platform_resources.errors import PlatformError
+from platform_resources.stack.kafka import running_bootstrap
+from platform_resources.streams.log import KeyedEvent, LogRecord, TopicPartition, log_truncated, partition_of
+
+_logger = logging.getLogger(__name__)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MAX_MESSAGE_BYTES = 16 << 20  # an event over the contract's limit is refused with a reason by gate and codec, not by the client
+_NOT_THERE = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})  # noqa: SLF001
+_OUT_OF_RANGE = frozenset({KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET})  # noqa: SLF001
+_DOWN = frozenset({KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE})  # noqa: SLF001
+
+
+class KafkaLog:
+    """The event log in the Kafka cluster at `settings.kafka_bootstrap`, default the broker that `sdp stack up kafka` runs.
+
+    Args:
+        settings: where the broker is.
+        timeout: seconds after which a broker that does not answer is `log-unreachable`.
+
+    Raises:
+        PlatformError: `log-unreachable` when no broker is configured or running.
+    """
+
+    def __init__(self, settings: Settings, *, timeout: float = 30.0) -> None:
+        bootstrap = settings.kafka_bootstrap or running_bootstrap(settings)
+        if bootstrap is None:
+            raise PlatformError(
+                "log-unreachable",
+                "The event log is Kafka, but no broker is configured and none of this machine's stack is running.",
+                "Start one with `sdp stack up kafka` or set SDP_KAFKA_BOOTSTRAP.",
+            )
+        self.bootstrap, self.timeout = bootstrap, timeout
+        self._common: dict[str, Any] = {
+            "bootstrap.servers": bootstrap,
+            "logger": _logger,
+            "message.max.bytes": _MAX_MESSAGE_BYTES,
+            "reconnect.backoff.max.ms": 1000,
+            "socket.connection.setup.timeout.ms": 5000,
+        }
+        self._producer: Producer | None = None
+        self._consumer: Consumer | None = None
+        self._admin_client: AdminClient | None = None
+        self._assigned: dict[TopicPartition, int] = {}  # the offset that the consumer will deliver next
+        self._partitions: dict[str, int] = {}
+        self._down = False
+
+    # --- topics
+
+    def create_topic(self, topic: str, partitions: int = 1) -> None:
+        """Make the topic with log append time and the cluster's own replication and retention."""
+        if self.partitions(topic):
+            return
+        new = NewTopic(topic, num_partitions=partitions, config={"message.timestamp.type": "LogAppendTime"})
+        try:
+            self._admin().create_topics([new], operation_timeout=self.timeout)[topic].result(self.timeout)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise self._failure(error, f"create the topic {topic}") from error
+        deadline = time.monotonic() + self.timeout
+        while not self.partitions(topic):  # a new topic takes a moment until every broker tells of it
+            if time.monotonic() > deadline:
+                raise self._unreachable(f"created the topic {topic} but does not list it")
+            time.sleep(0.02)
+
+    def topics(self) -> list[str]:
+        """Names of all topics but Kafka's own, sorted."""
+        return sorted(name for name in self._metadata(None) if not name.startswith("__"))
+
+    def partitions(self, topic: str) -> list[int]:
+        """Partition numbers of the topic; [] when it does not exist."""
+        found = self._metadata(topic).get(topic)
+        if found is None or (found.error is not None and found.error.code() in _NOT_THERE):
+            return []
+        if found.error is not None:
+            raise self._failure(KafkaException(found.error), f"describe the topic {topic}")
+        self._partitions[topic] = len(found.partitions)
+        return sorted(found.partitions)
+
+    def _metadata(self, topic: str | None) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = self._reader().list_topics(topic, timeout=self.timeout).topics
+        except KafkaException as error:
+            raise self._failure(error, "list its topics") from error
+        return found
+
+    # --- writing
+
+    def append(self, topic: str, events: Sequence[KeyedEvent]) -> None:
+        """Append (key, value) pairs; every in-sync replica has them all when this returns.
+
+        Raises:
+            PlatformError: `log-unreachable`; some of the events may then be in the log.
+        """
+        if not events:
+            return
+        count = self._partitions.get(topic) or len(self.partitions(topic))
+        if not count:
+            self.create_topic(topic)
+            count = len(self.partitions(topic))
+        failed: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                failed.append(error)
+
+        producer = self._writer()
+        for key, value in events:
+            while True:
+                try:
+                    producer.produce(topic, value, key, partition_of(key, value, count), on_delivery=delivered)
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+                except KafkaException as error:
+                    failed.append(error.args[0])
+                    break
+            if failed:
+                break
+        left = producer.flush(self.timeout)
+        if failed or left:
+            producer.purge()
+            producer.flush(1.0)
+            self._producer = None  # after a failure an idempotent producer may be spent
+            raise self._failure(KafkaException(failed[0]) if failed else None, f"append to the topic {topic}")
+
+    # --- reading
+
+    def start_offsets(self, topic: str) -> dict[int, int]:
+        """Oldest offset kept, by partition."""
+        return self._offsets(topic, OffsetSpec.earliest())
+
+    def end_offsets(self, topic: str) -> dict[int, int]:
+        """Offset the next record will get, by partition."""
+        return self._offsets(topic, OffsetSpec.latest())
+
+    def _offsets(self, topic: str, which: OffsetSpec) -> dict[int, int]:
+        wanted = {KafkaPartition(topic, number): which for number in self.partitions(topic)}
+        if not wanted:
+            return {}
+        try:
+            asked = self._admin().list_offsets(wanted, request_timeout=self.timeout)
+            return {tp.partition: future.result(self.timeout).offset for tp, future in asked.items()}
+        except (KafkaException, TimeoutError) as error:
+            raise self._failure(error if isinstance(error, KafkaException) else None, f"tell the offsets of the topic {topic}") from error
+
+    def read(self, positions: Mapping[TopicPartition, int], *, max_events: int, timeout: float) -> list[LogRecord]:
+        """Records from exactly these offsets; a partition waits for another's fetch (1 MiB) at most.
+
+        Raises:
+            PlatformError: `log-truncated` or `log-unreachable`.
+        """
+        consumer = self._reader()
+        self._assign(consumer, positions)
+        deadline = time.monotonic() + timeout
+        records: list[LogRecord] = []
+        while True:
+            messages = consumer.consume(1, max(0.0, min(deadline - time.monotonic(), 1.0)))
+            if messages and max_events > 1:
+                messages += consumer.consume(max_events - 1, 0.01)
+            self._take(messages, records)
+            if records:
+                return records
+            if time.monotonic() >= deadline:
+                if self._down:
+                    raise self._unreachable("does not answer")
+                return []
+
+    def _assign(self, consumer: Consumer, positions: Mapping[TopicPartition, int]) -> None:
+        """Point the consumer at the positions, leaving it and its prefetched messages alone where it already stands there."""
+        there = {tp: offset for tp, offset in positions.items() if self._exists(tp)}
+        if there == self._assigned:
+            return
+        try:
+            if there.keys() == self._assigned.keys():
+                for tp, offset in there.items():
+                    if self._assigned[tp] != offset:
+                        consumer.seek(KafkaPartition(*tp, offset))
+            else:
+                consumer.assign([KafkaPartition(*tp, offset) for tp, offset in there.items()])
+        except KafkaException:  # a seek while the partition's fetch is only starting is refused
+            consumer.assign([KafkaPartition(*tp, offset) for tp, offset in there.items()])
+        self._assigned = there
+
+    def _exists(self, tp: TopicPartition) -> bool:
+        topic, number = tp
+        return number < self._partitions.get(topic, 0) or number in self.partitions(topic)
+
+    def _take(self, messages: Sequence[Message], records: list[LogRecord]) -> None:
+        last_ms, when = -1, _EPOCH
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._judge(error, message)
+                continue
+            self._down = False
+            tp = (message.topic(), message.partition())
+            offset = message.offset()
+            ms = message.timestamp()[1]
+            if ms != last_ms:
+                last_ms, when = ms, _EPOCH + timedelta(milliseconds=ms)
+            records.append(LogRecord(*tp, offset, when, message.key(), message.value()))
+            self._assigned[tp] = offset + 1
+
+    def _judge(self, error: KafkaError, message: Message) -> None:
+        """Raise for what an operator must know; pass over what librdkafka repairs by itself."""
+        code = error.code()
+        if code in _OUT_OF_RANGE:
+            topic, number = message.topic(), message.partition()
+            position = self._assigned.pop((topic, number), -1)
+            self._assigned = {}
+            raise log_truncated(topic, number, position, self.start_offsets(topic)[number], self.end_offsets(topic)[number])
+        if code in _NOT_THERE:
+            self._partitions.pop(message.topic() or "", None)
+        elif code in _DOWN:
+            self._down = True
+        elif not error.retriable():
+            raise self._failure(KafkaException(error), "be read")
+
+    # --- clients, made at first use
+
+    def _reader(self) -> Consumer:
+        if self._consumer is None:
+            self._consumer = Consumer(
+                {
+                    **self._common,
+                    "group.id": "shared-data-platform",  # librdkafka insists on a name; nothing is ever committed under it
+                    "enable.auto.commit": False,
+                    "enable.auto.offset.store": False,
+                    "auto.offset.reset": "error",
+                    "allow.auto.create.topics": False,
+                    "fetch.wait.max.ms": 100,
+                    "fetch.message.max.bytes": 1 << 20,
+                    "queued.max.messages.kbytes": 64 << 10,
+                    "topic.metadata.refresh.interval.ms": 60_000,
+                    "error_cb": self._on_error,
+                }
+            )
+        return self._consumer
+
+    def _writer(self) -> Producer:
+        if self._producer is None:
+            self._producer = Producer(
+                {
+                    **self._common,
+                    "enable.idempotence": True,
+                    "acks": "all",
+                    "linger.ms": 5,
+                    "compression.type": "lz4",
+                    "delivery.timeout.ms": int(self.timeout * 1000),
+                }
+            )
+        return self._producer
+
+    def _admin(self) -> AdminClient:
+        if self._admin_client is None:
+            self._admin_client = AdminClient(self._common)
+        return self._admin_client
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() in _DOWN:
+            self._down = True
+
+    def _failure(self, error: KafkaException | None, deed: str) -> PlatformError:
+        """The user's sentence for what Kafka said."""
+        cause = error.args[0] if error is not None else None
+        if cause is None or cause.code() in _DOWN or cause.code() == KafkaError._MSG_TIMED_OUT:  # noqa: SLF001
+            return self._unreachable(f"did not {deed} within {self.timeout:g} seconds")
+        return PlatformError(
+            "log-refused", f"Kafka at {self.bootstrap} refused to {deed}: {cause.str()}.", "Look at the broker's log and its access rules."
+        )
+
+    def _unreachable(self, what: str) -> PlatformError:
+        return PlatformError(
+            "log-unreachable",
+            f"Kafka at {self.bootstrap} {what}.",
+            "See `sdp stack status kafka`, start it with `sdp stack up kafka`, or set SDP_KAFKA_BOOTSTRAP to a broker that runs.",
+        )
+
+    def close(self) -> None:
+        """Close the connections; the instance may be used again and opens them anew."""
+        if self._consumer is not None:
+            self._consumer.close()
+        if self._producer is not None:
+            self._producer.flush(self.timeout)
+        self._consumer = self._producer = self._admin_client = None
+        self._assigned = {}
+
+    def __enter__(self) -> KafkaLog:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
