@@ -1,95 +1,451 @@
 """Exactly-once ingestion: a drain takes events from the log into a product's table and its quarantine table.
 
-Here live the drain itself and the round over several of them. What a batch is made of lives beside it: decoding in `codec`, checks in
-`checks`, duplicates in `dedupe`, lateness in `watermark`, the quarantine table in `quarantine`.
+Here live the drain itself and the round over several of them. What a batch is made of lives beside it: `batch` puts it together from
+decoding (`codec`), rules (`checks`), duplicates (`dedupe`) and lateness (`watermark`); `takeover` makes a drain the only one.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import orjson
+
+from platform_resources.config import Settings
+from platform_resources.contracts.iceberg import table_definition
+from platform_resources.contracts.model import Contract
+from platform_resources.engines.audit import CheckOutcome
+from platform_resources.errors import PlatformError
+from platform_resources.failpoints import failpoint
+from platform_resources.lakehouse.catalog import Lakehouse
+from platform_resources.lakehouse.staging import Commit, CommitConflict, Fence, Fenced, StagedWrite, publish, stage_append, stage_empty
+from platform_resources.lakehouse.stamp import Position, Stamp, read_stamp, read_watermark
+from platform_resources.streams.batch import Batch, Batcher, micros, moment
+from platform_resources.streams.checks import StreamChecks, combined
+from platform_resources.streams.dedupe import DedupeWindow, Keys, inserted_since
+from platform_resources.streams.lagging import UNPROMISED_LATENCY, Lag, heartbeat_due, lag, last_commit
+from platform_resources.streams.log import EventLog, LogRecord
+from platform_resources.streams.offsets import Offsets, ends_of, lost, parse, require_continuity, resume, stamped, starts_of
+from platform_resources.streams.quarantine import quarantine_definition, quarantine_rows
+from platform_resources.streams.refusals import ATTEMPT, FINGERPRINT, PREFIX, SKIPPED, forget_refusals, refusal_at_head
+from platform_resources.streams.reports import NOTHING, DrainCommit, DrainReport
+from platform_resources.streams.takeover import Tenure, take_over
+from platform_resources.streams.watermark import Watermark
+
+__all__ = ["Drain", "DrainCommit", "DrainReport", "Lag", "drain_all", "lag"]
+
+EVENT_TIMES, LOST = "sdp.event-times", "sdp.lost"
+
+READ_TIMEOUT = 1.0
+PAUSE = 0.2
+QUIET = 0.5
+HOLE_PATIENCE = 5.0
 
 
-@dataclass(frozen=True)
-class DrainCommit:
-    """One batch (or heartbeat) that reached the main table."""
+class _BlockedError(Exception):
+    """An aggregate error check failed on a staged batch."""
 
-    product: str
-    snapshot_id: int
-    rows: int
-    table_rows: int
-    counts: dict[str, int]
-    position: dict[str, dict[str, int]]
-    watermark: datetime | None
-    heartbeat: bool = False
-    metadata_location: str = ""
+    def __init__(self, staged: StagedWrite, outcomes: list[CheckOutcome]) -> None:
+        super().__init__("blocked")
+        self.staged, self.outcomes = staged, outcomes
 
 
-@dataclass
-class DrainReport:
-    """What one drain did; the counts obey `read == inserted + duplicates + quarantined`."""
-
-    read: int = 0
-    inserted: int = 0
-    duplicates: int = 0
-    quarantined: int = 0
-    late: int = 0
-    skewed: int = 0
-    commits: int = 0
-    position: dict[str, dict[str, int]] = field(default_factory=dict)
-    watermark: datetime | None = None
-    checks: list[Any] = field(default_factory=list)
-    superseded: bool = False
-    stopped_by: str = ""
-    blocked_until: datetime | None = None
-    error: Exception | None = None
-
-
-@dataclass(frozen=True)
-class Lag:
-    """How far a product is behind its log."""
-
-    events: int
-    position: dict[str, dict[str, int]]
-    ends: dict[str, dict[str, int]]
-    watermark: datetime | None
-    seconds: float | None
-    blocked_until: datetime | None
-    heartbeat_due: bool
-    lost: int
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
 
 
 class Drain:
-    """One product's way from the log into its tables."""
+    """One product's way from the log into its tables. One instance makes one run, in one thread.
+
+    Args:
+        contract: a stream's contract.
+        lakehouse, log, settings: where to, where from, how.
+        run_id: names the run in stamps, quarantine rows and the branch of a refused batch.
+        code_version: goes into the stamp.
+        skip_checks: rules not to evaluate, recorded in the stamp.
+        on_commit: called after each commit of the main table, in the drain's thread.
+        clock: the wall clock, for tests.
+        accept_loss: go on behind a gap that retention tore, recording it in the stamp, instead of refusing.
+        linger: longest time in seconds that a trickle of events is gathered before it is committed; default a twelfth of the promised
+            latency, at least 1 and at most 10.
+    """
 
     def __init__(
         self,
-        contract: Any,
+        contract: Contract,
         *,
-        lakehouse: Any,
-        log: Any,
+        lakehouse: Lakehouse,
+        log: EventLog,
         run_id: str,
-        settings: Any,
+        settings: Settings,
         code_version: str | None = None,
         skip_checks: Sequence[str] = (),
         on_commit: Callable[[DrainCommit], None] | None = None,
-        clock: Callable[[], datetime] | None = None,
+        clock: Callable[[], datetime] = utc_now,
+        accept_loss: bool = False,
+        linger: float | None = None,
     ) -> None:
-        raise NotImplementedError
+        if not contract.is_stream or contract.source is None:
+            raise PlatformError(
+                "not-a-stream",
+                f"{contract.key} does not come from a stream, so there is nothing to ingest.",
+                f"Use `sdp run {contract.key}`.",
+                file=contract.path,
+            )
+        self.contract, self.lakehouse, self.log, self.run_id, self.settings = contract, lakehouse, log, run_id, settings
+        self.report = DrainReport()
+        self.topics = contract.source.topics
+        self.done = False
+        self._skip, self._code_version, self._on_commit, self._clock = tuple(sorted(skip_checks)), code_version, on_commit, clock
+        self._accept_loss = accept_loss
+        latency = (contract.sla.latency or UNPROMISED_LATENCY).total_seconds()
+        self._linger = min(10.0, max(1.0, latency / 12)) if linger is None else linger
+        self._definition, self._quarantine = table_definition(contract), quarantine_definition(contract)
+        self._checks = StreamChecks(contract, settings, skip=self._skip)
+        self._window = DedupeWindow(contract.dedupe_window // timedelta(microseconds=1), self._inserted_since)
+        self._batcher = Batcher(contract, self._checks, self._window)
+        self._tenure: Tenure | None = None
+        self._position: Offsets = {}
+        self._watermark = Watermark()
+        self._attempt = 1
+        self._goal: Offsets | None = None
+        self._buffer: list[LogRecord] = []
+        self._buffered_at = self._arrived_at = self._stalled_since = 0.0
+        self._last_commit: datetime | None = None
+        self._outcomes: list[CheckOutcome] = []
 
     def run(self, *, until: Literal["idle", "end"] | float, stop: threading.Event | None = None) -> DrainReport:
-        """Take over, then ingest until the log is idle, its present end is reached, or that many seconds have passed."""
-        raise NotImplementedError
+        """Take over, then ingest.
+
+        Args:
+            until: `end` = up to the log ends seen at the start; `idle` = until nothing is left to read; a number = for that many
+                seconds, waiting for new events and keeping the watermark fresh by heartbeats.
+            stop: when set, what was read is committed and the drain ends.
+
+        Raises:
+            PlatformError: `log-truncated`, `log-rewound`, `schema-breaking` and whatever else keeps this product from going on.
+        """
+        if until == "end":
+            self._goal = ends_of(self.log, self.topics)
+        bounded = not isinstance(until, (int, float))
+        drain_all([self], seconds=None if bounded else float(until), idle_seconds=0 if bounded else None, stop=stop)
+        report = self.report
+        if report.error is not None:
+            raise report.error
+        if until == "end" and report.stopped_by == "idle":
+            report.stopped_by = "end"
+        return report
+
+    # The steps that `drain_all` takes turns with.
+
+    def begin(self) -> None:
+        """Take over, find the position, make sure that nothing lies between it and the log."""
+        table = self.lakehouse.table(self.contract.identifier)
+        refusal = refusal_at_head(table, self.contract, skip=self._skip) if table else None
+        if refusal is not None:
+            self._attempt = refusal.attempt + 1
+            if refusal.until > self._clock():
+                self.report.blocked_until, self.report.refused_branch = refusal.until, refusal.branch
+                self.finish("blocked")
+                return
+        self._tenure = take_over(self.lakehouse, self._definition, self._quarantine, self._stamp)
+        if self._tenure is None:
+            self.finish("superseded")
+            return
+        table = self._tenure.table
+        self._last_commit = last_commit(table)
+        watermark, (seen, _) = read_watermark(table), read_stamp(table, EVENT_TIMES)
+        self._watermark = Watermark.parse(None if watermark is None else micros(watermark), seen)
+        starts = starts_of(self.log, self.topics)
+        self._position = resume(parse(self._tenure.position), starts)
+        gaps = lost(self._position, starts)
+        if gaps and self._accept_loss:
+            self._position |= {tp: starts[tp] for tp in gaps}
+            self._publish_empty(self._watermark, heartbeat=False, extra={LOST: orjson.dumps(stamped(gaps)).decode()})
+        require_continuity(self.contract.key, self._position, starts, ends_of(self.log, self.topics))
+
+    def turn(self, *, gather: bool) -> bool:
+        """Read once and commit when there is a batch; whether there was anything to do.
+
+        `gather` lets a trickle wait for more company, at most `linger`; without it everything read is committed at once.
+        """
+        seen_at = self._clock()
+        ends = ends_of(self.log, self.topics)
+        if ends.keys() - self._position.keys():
+            self._position = resume(self._position, starts_of(self.log, self.topics))
+        limit = ends if self._goal is None else {tp: min(end, self._goal.get(tp, 0)) for tp, end in ends.items()}
+        wanted = self._unread(limit)
+        got = self._read(wanted, limit) if wanted and len(self._buffer) < self.settings.batch_events else []
+        more = self._more(limit, got) if wanted else False
+        if self._buffer and self._ripe(more=more, gather=gather):
+            self._commit(ends)
+            return True
+        if not self._buffer and not self._unread(ends) and ends:
+            self._heartbeat(seen_at)
+        return bool(got) or more
+
+    @property
+    def waiting(self) -> bool:
+        """Whether events were read that are not committed yet."""
+        return bool(self._buffer)
+
+    def flush(self) -> None:
+        """Commit what was read."""
+        if self._buffer and not self.done:
+            self._commit(ends_of(self.log, self.topics))
+
+    def finish(self, why: str, error: Exception | None = None) -> None:
+        """End the drain for a reason; what was read and not committed is the next drain's."""
+        self.done, self._buffer = True, []
+        self._checks.close()
+        report = self.report
+        report.stopped_by, report.superseded, report.error = why, why == "superseded", error
+        report.position, report.checks = stamped(self._position), combined(self._outcomes)
+        report.watermark = None if self._watermark.value is None else moment(self._watermark.value)
+
+    # Reading
+
+    def _unread(self, limit: Offsets) -> Offsets:
+        """Where to read on, for each partition with something before the limit: the position, past what is buffered."""
+        reading = {**self._position, **{(record.topic, record.partition): record.offset + 1 for record in self._buffer}}
+        return {tp: reading[tp] for tp, end in limit.items() if tp in reading and reading[tp] < end}
+
+    def _read(self, wanted: Offsets, limit: Offsets) -> list[LogRecord]:
+        try:
+            got = self.log.read(wanted, max_events=self.settings.batch_events - len(self._buffer), timeout=READ_TIMEOUT)
+        except PlatformError as error:
+            if error.code == "log-truncated":  # told better from here: how many events, and what to do about this product
+                require_continuity(self.contract.key, self._position, starts_of(self.log, self.topics), ends_of(self.log, self.topics))
+            raise
+        got = [record for record in got if record.offset < limit[record.topic, record.partition]]
+        if got:
+            failpoint("drain-after-read")
+            now = time.monotonic()
+            self._buffered_at = self._buffered_at if self._buffer else now
+            self._arrived_at, self._stalled_since = now, 0.0
+            self._buffer.extend(got)
+        return got
+
+    def _more(self, limit: Offsets, got: list[LogRecord]) -> bool:
+        """Whether the log has more at once. One with holes at its end never gives what its end offset promises: patience is bounded."""
+        if got:
+            return bool(self._unread(limit))
+        self._stalled_since = self._stalled_since or time.monotonic()
+        return time.monotonic() - self._stalled_since < HOLE_PATIENCE
+
+    def _ripe(self, *, more: bool, gather: bool) -> bool:
+        now = time.monotonic()
+        full = len(self._buffer) >= self.settings.batch_events
+        quiet = not more and (not gather or now - self._arrived_at >= QUIET)
+        return full or quiet or now - self._buffered_at >= self._linger
+
+    # Committing
+
+    def _commit(self, ends: Offsets) -> None:
+        """One batch: quarantine first, then the main table, each conditional on this drain's epoch."""
+        records, self._buffer = self._buffer, []
+        batch = self._batcher.batch(records, position=self._position, watermark=self._watermark, ends=ends, now=self._clock())
+        self._outcomes += batch.outcomes
+        staged = self._stage(batch)
+        publishing = False
+        try:
+            failpoint("drain-after-stage")
+            audit = _Audit(self._checks) if self._checks.audits and batch.counts["inserted"] else None
+            if audit:
+                audit(staged)
+            failpoint("drain-before-quarantine-commit")
+            self._commit_quarantine(batch)
+            failpoint("drain-before-main-commit")
+            publishing = True
+            commit = publish(staged, audit)
+        except _BlockedError as blocked:
+            self._refuse(blocked)
+            return
+        except BaseException as error:
+            if not publishing:  # once publishing began the commit may stand, whatever was raised: a stray file is the lesser evil
+                staged.discard()
+            if isinstance(error, (Fenced, CommitConflict)):
+                self.finish("superseded")
+                return
+            raise
+        failpoint("drain-after-main-commit")
+        self._outcomes += audit.outcomes if audit else []
+        self._adopt(batch.position, batch.watermark, batch.counts, commit, heartbeat=False)
+        self._window.remember(batch.keys)
+
+    def _stage(self, batch: Batch) -> StagedWrite:
+        extra = {FINGERPRINT: self.contract.fingerprint, ATTEMPT: str(self._attempt)} if self._checks.audits else {}
+        stamp = self._position_stamp(batch.position, batch.watermark, batch.counts, extra)
+        if not batch.counts["inserted"]:
+            return stage_empty(self.lakehouse, self._definition, stamp, fence=self._fence())
+        return stage_append(self.lakehouse, self._definition, batch.rows, stamp, fence=self._fence())
+
+    def _commit_quarantine(self, batch: Batch) -> None:
+        """Put the bad events of a batch aside; a batch without any needs no commit, since the quarantine's position only bounds it."""
+        if not batch.refused:
+            return
+        tenure = self._held()
+        rows = quarantine_rows(batch.refused, ingested_at=self._clock(), contract_version=self.contract.version, run_id=self.run_id)
+        position = stamped(batch.position)
+        fence = Fence(position=tenure.quarantine_position, epoch=tenure.epoch)
+        publish(stage_append(self.lakehouse, self._quarantine, rows, self._stamp(epoch=tenure.epoch, position=position), fence=fence))
+        self._tenure = replace(tenure, quarantine_position=position)
+        failpoint("drain-after-quarantine-commit")
+
+    def _heartbeat(self, seen_at: datetime) -> None:
+        """Say that nothing happened until `seen_at`, at which all log ends were seen reached; at most once per half the promise."""
+        if heartbeat_due(self.contract, self._last_commit, seen_at):
+            failpoint("drain-before-heartbeat")
+            self._publish_empty(self._watermark.at_end(micros(seen_at)), heartbeat=True)
+
+    def _publish_empty(self, watermark: Watermark, *, heartbeat: bool, extra: dict[str, str] | None = None) -> None:
+        stamp = self._position_stamp(self._position, watermark, NOTHING, extra or {})
+        try:
+            commit = publish(stage_empty(self.lakehouse, self._definition, stamp, fence=self._fence()))
+        except (Fenced, CommitConflict):
+            self.finish("superseded")
+            return
+        self._adopt(self._position, watermark, NOTHING, commit, heartbeat=heartbeat)
+
+    def _adopt(self, position: Offsets, watermark: Watermark, counts: dict[str, int], commit: Commit, *, heartbeat: bool) -> None:
+        """What is committed becomes the drain's state."""
+        self._position, self._watermark, self._last_commit = position, watermark, self._clock()
+        self._tenure = replace(self._held(), position=stamped(position))
+        self._attempt = 1
+        self.report.add(counts)
+        if self._on_commit is not None:
+            at = None if watermark.value is None else moment(watermark.value)
+            self._on_commit(
+                DrainCommit(
+                    self.contract.key, commit.snapshot_id, commit.rows, commit.table_rows, counts, stamped(position), at, heartbeat,
+                    commit.metadata_location,
+                )
+            )  # fmt: skip
+
+    def _refuse(self, blocked: _BlockedError) -> None:
+        """Keep the batch on a branch for its owner. The tenure ends with it: the quarantine may be a batch ahead by now."""
+        self._outcomes += blocked.outcomes
+        branch = PREFIX + self.run_id
+        table = self.lakehouse.table(self.contract.identifier)
+        before = refusal_at_head(table, self.contract, skip=self._skip) if table else None
+        blocked.staged.refuse(branch)
+        table = self.lakehouse.table(self.contract.identifier)
+        if table is not None and before is not None and before.branch != branch:
+            forget_refusals(table, [before.branch])
+        refusal = refusal_at_head(table, self.contract, skip=self._skip) if table else None
+        self.report.blocked_until, self.report.refused_branch = (refusal.until if refusal else None), branch
+        self.finish("blocked")
+
+    # Stamps, fences, the table's rows
+
+    def _held(self) -> Tenure:
+        if self._tenure is None:
+            raise RuntimeError("a drain commits only after it took over")
+        return self._tenure
+
+    def _fence(self) -> Fence:
+        tenure = self._held()
+        return Fence(position=tenure.position, epoch=tenure.epoch)
+
+    def _stamp(self, *, epoch: int, position: Position | None = None) -> Stamp:
+        return Stamp(self.run_id, self._code_version, self.contract.version, epoch=epoch, position=position, extra=self._notes())
+
+    def _notes(self) -> dict[str, str]:
+        return {SKIPPED: ",".join(self._skip)} if self._skip else {}
+
+    def _position_stamp(self, position: Offsets, watermark: Watermark, counts: dict[str, int], extra: dict[str, str]) -> Stamp:
+        return Stamp(
+            self.run_id,
+            self._code_version,
+            self.contract.version,
+            position=stamped(position),
+            watermark=None if watermark.value is None else moment(watermark.value),
+            counts=counts,
+            epoch=self._held().epoch,
+            extra={**self._notes(), EVENT_TIMES: watermark.stamped(), **extra},
+        )
+
+    def _inserted_since(self, since_us: int) -> Keys:
+        return inserted_since(self.lakehouse.table(self.contract.identifier), self.contract, since_us)
 
 
-def drain_all(drains: Sequence[Drain], *, seconds: float, idle_seconds: float, stop: threading.Event | None = None) -> dict[str, DrainReport]:
-    """Run a set of drains fairly; the keys are the products'."""
-    raise NotImplementedError
+class _Audit:
+    """The audit of one batch, again for each restaging, never twice for the same."""
+
+    def __init__(self, checks: StreamChecks) -> None:
+        self._checks = checks
+        self._audited: StagedWrite | None = None
+        self.outcomes: list[CheckOutcome] = []
+
+    def __call__(self, staged: StagedWrite) -> None:
+        if staged is self._audited:
+            return
+        self.outcomes = self._checks.whole(staged)
+        if any(outcome.check.blocking and not outcome.passed for outcome in self.outcomes):
+            raise _BlockedError(staged, self.outcomes)
+        self._audited = staged
 
 
-def lag(contract: Any, lakehouse: Any, log: Any) -> Lag:
-    """How many events a product is behind its log now."""
-    raise NotImplementedError
+def drain_all(
+    drains: Sequence[Drain], *, seconds: float | None, idle_seconds: float | None, stop: threading.Event | None = None
+) -> dict[str, DrainReport]:
+    """Run a set of drains fairly: each in turn reads once and commits at most one batch, with a position and commits of its own.
+
+    Args:
+        drains: not begun yet; one that fails, is superseded or blocked ends alone.
+        seconds: longest time to run; None = no limit.
+        idle_seconds: end when all have had nothing to do for this long; 0 = as soon as nothing is left; None = never.
+        stop: when set, what was read is committed and all end.
+
+    Returns:
+        The reports by product; a fault is in `error` of its report, not raised.
+    """
+    stop = stop or threading.Event()
+    deadline = None if seconds is None else time.monotonic() + seconds
+    gather, idle_since = idle_seconds != 0, time.monotonic()
+    try:
+        for drain in drains:
+            _guarded(drain, drain.begin)
+        while alive := [drain for drain in drains if not drain.done]:
+            busy = False
+            for drain in alive:
+                if not stop.is_set() and not _passed(deadline):
+                    busy |= _guarded(drain, lambda drain=drain: drain.turn(gather=gather)) or drain.waiting  # type: ignore[misc]
+            now = time.monotonic()
+            idle_since = now if busy else idle_since
+            idle = not busy and idle_seconds is not None and now - idle_since >= idle_seconds
+            reason = "stop" if stop.is_set() else "time" if _passed(deadline) else "idle" if idle else None
+            if reason:
+                _wind_up(alive, reason)
+            elif not busy or any(drain.waiting for drain in alive):
+                stop.wait(PAUSE)
+    finally:  # an interrupted Dagster run raises a BaseException: what was read and not committed is simply read again
+        for drain in drains:
+            if not drain.done:
+                drain.finish("stop")
+    return {drain.contract.key: drain.report for drain in drains}
+
+
+def _passed(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
+
+
+def _wind_up(drains: Sequence[Drain], reason: str) -> None:
+    for drain in drains:
+        _guarded(drain, drain.flush)
+        if not drain.done:
+            drain.finish(reason)
+
+
+def _guarded(drain: Drain, step: Callable[[], bool | None]) -> bool:
+    """One step of one drain; a fault ends that drain, not its neighbours."""
+    try:
+        return bool(step())
+    except Exception as error:  # noqa: BLE001 - it stands in the report, and whoever runs the set raises or tells it
+        drain.finish("error", error)
+        return False

@@ -1,0 +1,72 @@
+"""Batches that an aggregate check kept from being published: how long such a refusal stands, read from the branches that keep them.
+
+The branch itself is written by `lakehouse.staging`; whether to try again is asked by the drain and by the sensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from pyiceberg.table import Table
+
+from platform_resources.contracts.model import Contract
+from platform_resources.lakehouse.stamp import POSITION, read_stamp, summary_of
+
+PREFIX = "refused/"
+ATTEMPT, FINGERPRINT, SKIPPED = "sdp.attempt", "sdp.contract-fingerprint", "sdp.skipped-checks"
+FIRST_DELAY, LONGEST_DELAY = timedelta(minutes=1), timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A batch at the product's present position that was refused: on which branch, how often so far, and until when to wait."""
+
+    branch: str
+    attempt: int
+    until: datetime
+
+
+def refusal_at_head(table: Table, contract: Contract, *, skip: Collection[str] = ()) -> Refusal | None:
+    """The youngest refusal that still stands: same position, same contract, no check skipped that was not skipped then.
+
+    Derived from the refused branches alone, so that a restart on any machine finds it, and a rollback, a mended contract or a
+    skipped check lifts it by itself.
+    """
+    position, _ = read_stamp(table, POSITION)
+    found: Refusal | None = None
+    for name, ref in table.metadata.refs.items():
+        snapshot = table.snapshot_by_id(ref.snapshot_id) if name.startswith(PREFIX) else None
+        if snapshot is None or _position_before(table, snapshot.parent_snapshot_id) != position:
+            continue
+        summary = summary_of(snapshot)
+        lifted = set(skip) - set(summary.get(SKIPPED, "").split(","))
+        if lifted or summary.get(FINGERPRINT) != contract.fingerprint:
+            continue
+        attempt = int(summary.get(ATTEMPT, "1"))
+        until = datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC) + delay_after(attempt)
+        if found is None or until > found.until:
+            found = Refusal(name, attempt, until)
+    return found
+
+
+def delay_after(attempt: int) -> timedelta:
+    """1 minute after the first refusal, then doubling, at most 1 hour."""
+    return min(LONGEST_DELAY, FIRST_DELAY * int(2 ** min(attempt - 1, 10)))
+
+
+def forget_refusals(table: Table, branches: Collection[str]) -> None:
+    """Drop branches whose batch was refused again under another name; their files go with the next expiry."""
+    with table.manage_snapshots() as manage:
+        for branch in branches:
+            manage.remove_branch(branch)
+
+
+def _position_before(table: Table, snapshot_id: int | None) -> str | None:
+    """The text of the nearest position at or before a snapshot."""
+    while snapshot_id is not None and (snapshot := table.snapshot_by_id(snapshot_id)) is not None:
+        if (text := summary_of(snapshot).get(POSITION)) is not None:
+            return text
+        snapshot_id = snapshot.parent_snapshot_id
+    return None
