@@ -1,38 +1,164 @@
-"""Reading tables with the engines' native readers: SQL text for DuckDB, a LazyFrame for Polars, Arrow. Never PyIceberg's scan."""
+"""Reading tables with the engines' native readers: SQL text for DuckDB, a LazyFrame for Polars, Arrow. Never PyIceberg's scan.
+
+PyIceberg's scan turns a null `list<struct>` into an empty one. Sessions are made elsewhere; only SQL text and frames come from here.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from pyiceberg.table import Table
+from pyiceberg.schema import Schema
+from pyiceberg.table import StaticTable, Table
+from pyiceberg.types import (
+    DecimalType,
+    FixedType,
+    IcebergType,
+    ListType,
+    MapType,
+    StructType,
+)
+
+from platform_resources.errors import PlatformError
+from platform_resources.lakehouse.conforming import arrow_schema_of
+from platform_resources.lakehouse.files import live_files, read_data_file
 
 if TYPE_CHECKING:
     import polars as pl
 
+_DUCKDB_TYPES = {
+    "boolean": "BOOLEAN",
+    "int": "INTEGER",
+    "long": "BIGINT",
+    "float": "FLOAT",
+    "double": "DOUBLE",
+    "date": "DATE",
+    "time": "TIME",
+    "timestamp": "TIMESTAMP",
+    "timestamptz": "TIMESTAMPTZ",
+    "string": "VARCHAR",
+    "uuid": "UUID",
+    "binary": "BLOB",
+}
 
-def duckdb_scan_sql(table: Table, snapshot_id: int | None = None) -> str:
-    """Text usable in FROM: the table at a snapshot (default: the head of main)."""
-    raise NotImplementedError
+
+def duckdb_type(kind: IcebergType) -> str:
+    """The DuckDB type, as SQL text, of an Iceberg type as `iceberg_scan` gives it."""
+    if isinstance(kind, StructType):
+        return "STRUCT(" + ", ".join(f"{quoted(one.name)} {duckdb_type(one.field_type)}" for one in kind.fields) + ")"
+    if isinstance(kind, ListType):
+        return duckdb_type(kind.element_type) + "[]"
+    if isinstance(kind, MapType):
+        return f"MAP({duckdb_type(kind.key_type)}, {duckdb_type(kind.value_type)})"
+    if isinstance(kind, DecimalType):
+        return f"DECIMAL({kind.precision}, {kind.scale})"
+    return "BLOB" if isinstance(kind, FixedType) else _DUCKDB_TYPES[str(kind)]
+
+
+def quoted(name: str) -> str:
+    """An SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal_text(text: str) -> str:
+    """An SQL string."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def empty_relation_sql(schema: Schema) -> str:
+    """Text usable in FROM: no rows, with the columns and types of a schema."""
+    columns = ", ".join(f"CAST(NULL AS {duckdb_type(one.field_type)}) AS {quoted(one.name)}" for one in schema.fields)
+    return f"(SELECT {columns} WHERE false)"
+
+
+def duckdb_scan_sql(table: Table | None, snapshot_id: int | None = None, *, schema: Schema | None = None) -> str:
+    """Text usable in FROM: the table at a snapshot (default: the head of main).
+
+    A table that was never created (None) is an empty relation with the columns of `schema`, the contract's.
+
+    Raises:
+        ValueError: neither a table nor a schema is given.
+        PlatformError: `snapshot-unknown`.
+    """
+    if table is None or (snapshot_id is None and table.metadata.current_snapshot_id is None):
+        if table is None and schema is None:
+            raise ValueError("a table that does not exist needs a schema")
+        return empty_relation_sql(schema or table.schema())  # type: ignore[union-attr]
+    return metadata_scan_sql(table.metadata_location, None if snapshot_id is None else snapshot_at(table, snapshot_id))
+
+
+def metadata_scan_sql(metadata_location: str, snapshot_id: int | None = None) -> str:
+    """Text usable in FROM: what a metadata file says, at a snapshot."""
+    pin = "" if snapshot_id is None else f", snapshot_from_id = {snapshot_id}"
+    return f"iceberg_scan({literal_text(metadata_location)}{pin})"
 
 
 def files_scan_sql(table: Table, paths: Sequence[str]) -> str:
-    """Text usable in FROM: the rows of just these data files, in the table's current schema."""
-    raise NotImplementedError
+    """Text usable in FROM: the rows of just these data files, in the table's current schema; columns added since are null."""
+    return files_relation_sql(table.schema(), paths)
+
+
+def files_relation_sql(schema: Schema, paths: Sequence[str]) -> str:
+    """`files_scan_sql` for a schema. The typed empty part gives order, types and missing columns, nested ones too."""
+    if not paths:
+        return empty_relation_sql(schema)
+    files = "[" + ", ".join(literal_text(path) for path in paths) + "]"
+    parquet = f"SELECT * FROM read_parquet({files}, union_by_name = true, hive_partitioning = false)"  # noqa: S608 - paths are quoted
+    return f"(SELECT * FROM {empty_relation_sql(schema)} UNION ALL BY NAME {parquet})"  # noqa: S608
 
 
 def polars_scan(table: Table, snapshot_id: int | None = None) -> pl.LazyFrame:
-    """The table as a LazyFrame, by Polars' native reader."""
-    raise NotImplementedError
+    """The table as a LazyFrame, by Polars' native reader; a uuid is binary there."""
+    import polars as pl
+
+    os.environ.setdefault("POLARS_ICEBERG_PLANNER", "pyiceberg")  # else each scan warns that polars_iceberg is not installed
+    pinned = None if snapshot_id is None else snapshot_at(table, snapshot_id)
+    return pl.scan_iceberg(table, snapshot_id=pinned, reader_override="native")
 
 
 def arrow_table(table: Table, snapshot_id: int | None = None) -> pa.Table:
-    """The table in memory."""
-    raise NotImplementedError
+    """The table in memory, with the table's exact Arrow types (a uuid is `arrow.uuid`).
+
+    A past snapshot is given in the table's current schema.
+    """
+    snapshot = table.metadata.snapshot_by_id(snapshot_at(table, snapshot_id)) if snapshot_id is not None else table.current_snapshot()
+    identifier = ".".join(table.name())
+    files = live_files(table.io, snapshot, identifier)
+    parts = [block for file in files for block in read_data_file(table.io, file.file_path, table.schema(), identifier)]
+    return pa.concat_tables([arrow_schema_of(table.schema()).empty_table(), *parts])
+
+
+def static_table(metadata_location: str) -> Table:
+    """The table that a metadata file describes, read-only."""
+    return StaticTable.from_metadata(metadata_location)
 
 
 def snapshot_at(table: Table, when: datetime | int) -> int:
-    """The snapshot that was current at a time, or the id itself when it exists."""
-    raise NotImplementedError
+    """The snapshot of main that was current at a time (UTC when it has no zone), or the id itself when the table has it.
+
+    Raises:
+        PlatformError: `snapshot-unknown` when there is none.
+    """
+    identifier = ".".join(table.name())
+    if isinstance(when, int):
+        if table.metadata.snapshot_by_id(when) is None:
+            raise PlatformError(
+                "snapshot-unknown",
+                f"{identifier} has no snapshot {when}; it may have expired.",
+                "Name a snapshot that the table still keeps.",
+            )
+        return when
+    instant = when if when.tzinfo else when.replace(tzinfo=UTC)
+    milliseconds = (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    known = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
+    for entry in reversed(table.metadata.snapshot_log):
+        if entry.timestamp_ms <= milliseconds and entry.snapshot_id in known:
+            return entry.snapshot_id
+    raise PlatformError(
+        "snapshot-unknown",
+        f"{identifier} has no snapshot as old as {instant.astimezone(UTC).isoformat()}.",
+        "Ask for a later time.",
+    )

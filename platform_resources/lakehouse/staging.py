@@ -1,23 +1,55 @@
-"""A write, staged: files on disk, a would-be metadata file for the audit, then exactly one commit, a refusal or nothing."""
+"""A write, staged: files on disk, a would-be metadata file for the audit, then exactly one commit, a refusal or nothing.
+
+A write is one snapshot, with schema change, properties and stamp in the same transaction. It is committed exactly as it was audited:
+nothing here rebases silently. How rows become files is `parquet`'s, which rows a merge removes is `merge`'s.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pyarrow as pa
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.manifest import DataFile
+from pyiceberg.schema import Schema
+from pyiceberg.serializers import ToOutputFile
 from pyiceberg.table import Table
+from pyiceberg.table.refs import SnapshotRefType
+from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.update import (
+    AddSchemaUpdate,
+    AddSnapshotUpdate,
+    AssertCurrentSchemaId,
+    AssertTableUUID,
+    SetSnapshotRefUpdate,
+    TableRequirement,
+)
+from pyiceberg.typedef import Record
 
 from platform_resources.contracts.iceberg import TableDefinition
 from platform_resources.errors import PlatformError
+from platform_resources.failpoints import failpoint
 from platform_resources.lakehouse.catalog import Lakehouse
-from platform_resources.lakehouse.stamp import Stamp
+from platform_resources.lakehouse.conforming import arrow_schema_of
+from platform_resources.lakehouse.evolution import evolve
+from platform_resources.lakehouse.files import live_files, read_data_file
+from platform_resources.lakehouse.merge import KeyColumns, KeySet, distinct_keys, keys_of_files, without_keys
+from platform_resources.lakehouse.parquet import Data, DataFileWriter, total_rows
+from platform_resources.lakehouse.partitions import parse_partition, partition_name
+from platform_resources.lakehouse.reading import files_relation_sql, metadata_scan_sql
+from platform_resources.lakehouse.stamp import Stamp, read_epoch, read_position, same_position
+from platform_resources.lakehouse.transaction import Append, Overwrite, StagingTransaction
 
 if TYPE_CHECKING:
     import duckdb
 
-Data: TypeAlias = "pa.Table | pa.RecordBatchReader"
+Scope: TypeAlias = Literal["commit", "partition", "table"]
 
 
 class _Any:
@@ -32,17 +64,32 @@ ANY = _Any()
 
 @dataclass(frozen=True)
 class Fence:
-    """What must still hold on the head at commit; what it does not name may change freely."""
+    """What must still hold on the head at commit; what it does not name may change freely.
+
+    `position` is the position the writer started from (None: the table had none), `epoch` the drain's own.
+    """
 
     position: Any = ANY
     epoch: int | None = None
+
+    def check(self, table: Table) -> None:
+        """Hold the fence against a table's head.
+
+        Raises:
+            Fenced: another writer moved the position or took a newer epoch.
+        """
+        name = ".".join(table.name())
+        if self.epoch is not None and (epoch := read_epoch(table)) != self.epoch:
+            raise Fenced.by(name, f"its epoch is {epoch}, this writer's {self.epoch}")
+        if self.position is not ANY and not same_position(self.position, found := read_position(table)):
+            raise Fenced.by(name, f"its position is {found}, this writer started at {self.position}")
 
 
 @dataclass(frozen=True)
 class PartitionScope:
     """What an overwrite replaces: `PartitionScope.table()`, `.present()` (the partitions in the data) or `.named("2026-01-01")`."""
 
-    kind: str
+    kind: Literal["table", "present", "named"]
     name: str | None = None
 
     @classmethod
@@ -52,7 +99,7 @@ class PartitionScope:
 
     @classmethod
     def present(cls) -> PartitionScope:
-        """The partitions that the data has rows of."""
+        """The partitions that the data has rows of; no rows replace nothing. The whole table where it has no partitions."""
         return cls("present")
 
     @classmethod
@@ -63,7 +110,7 @@ class PartitionScope:
 
 @dataclass(frozen=True)
 class Commit:
-    """A write that is published."""
+    """A write that is published. `rows` are those of the data given, `table_rows` the table's after it."""
 
     snapshot_id: int
     parent_id: int | None
@@ -75,54 +122,370 @@ class Commit:
     summary: Mapping[str, str] = field(default_factory=dict)
 
 
-class CommitConflict(Exception):
+class CommitConflict(Exception):  # noqa: N818 - the seam's name
     """The head moved, so that what was audited is not what would be published: restage and audit again."""
 
 
-class Fenced(PlatformError):
+class Fenced(PlatformError):  # noqa: N818 - the seam's name
     """Another writer took over: this one's position or epoch is no longer the table's. Code `write-fenced`."""
+
+    @classmethod
+    def by(cls, identifier: str, reason: str) -> Fenced:
+        """The refusal for one table."""
+        message = f"Another writer took over {identifier}: {reason}."
+        return cls("write-fenced", message, "Let the newer run go on; nothing of this one was written.")
+
+
+@dataclass
+class _Work:
+    """What a write is, apart from the head it is staged on: enough to stage it again without the data."""
+
+    lakehouse: Lakehouse
+    definition: TableDefinition
+    stamp: Stamp
+    fence: Fence
+    scope: PartitionScope | None = None
+    partition: Record | None = None
+    merge: _Merge | None = None
+    files: list[DataFile] = field(default_factory=list)
+    files_schema: Schema | None = None
+
+
+@dataclass
+class _Merge:
+    """A merge by key: its keys and, per live file, what is left of it."""
+
+    keys: tuple[str, ...]
+    delete_keys: pa.Table | None
+    replace_keys: bool
+    affected: KeySet | None = None
+    left: dict[str, list[DataFile] | None] = field(default_factory=dict)
 
 
 class StagedWrite:
-    """A write whose files exist and whose commit has not happened."""
+    """A write whose files exist and whose commit has not happened. Made by the `stage_*` functions.
+
+    Attributes:
+        table: the table at the head it is staged on.
+        rows: rows of the data given.
+        operation: `append` or `overwrite`, as in the snapshot.
+        snapshot_id: of the snapshot that a commit would publish; a restage changes it.
+        stamp: what the write says of itself.
+        schema: the table's schema after the commit.
+        written: data files of the given rows; `rewritten` what a merge left of others; `removed` files that go.
+    """
 
     table: Table
-    audit_metadata: str
     rows: int
     operation: str
     snapshot_id: int
+    schema: Schema
+    written: Sequence[DataFile]
+    rewritten: Sequence[DataFile]
+    removed: Sequence[DataFile]
 
-    def audit_relation(self, con: duckdb.DuckDBPyConnection, *, scope: str) -> str:
+    def __init__(self, work: _Work, table: Table) -> None:
+        self._work = work
+        self._state = "open"
+        self._audit: str | None = None
+        self._io = table.io
+        self._stage(table)
+
+    @property
+    def stamp(self) -> Stamp:
+        """What the write says of itself."""
+        return self._work.stamp
+
+    @property
+    def definition(self) -> TableDefinition:
+        """The table's definition that the write keeps."""
+        return self._work.definition
+
+    @property
+    def audit_metadata(self) -> str:
+        """Location of the would-be metadata file, for `iceberg_scan` and `StaticTable`; written at the first look."""
+        self._require_open()
+        if self._audit is None:
+            location = self.table.location_provider().new_metadata_location(f"audit-{uuid.uuid4()}.metadata.json")
+            self._audit = location
+            ToOutputFile.table_metadata(self._transaction.table_metadata, self.table.io.new_output(location))
+        return self._audit
+
+    @property
+    def partitions(self) -> list[str]:
+        """Names of the partitions that the write touches, sorted; [""] for a table without partitions."""
+        spec = self._transaction.table_metadata.spec()
+        return sorted(partition_name(spec, self.schema, record) for record in self._touched())
+
+    def audit_relation(self, con: duckdb.DuckDBPyConnection, *, scope: Scope) -> str:
         """SQL text usable in FROM: the written rows (`commit`), the touched partitions (`partition`), the would-be table (`table`)."""
-        raise NotImplementedError
+        self._require_open()
+        if scope == "commit":
+            return files_relation_sql(self.schema, [file.file_path for file in self.written])
+        if scope == "partition" and self._transaction.table_metadata.spec().fields:
+            touched = {_key(record) for record in self._touched()}
+            return files_relation_sql(self.schema, [file.file_path for file in self._after() if _key(file.partition) in touched])
+        return metadata_scan_sql(self.audit_metadata)
 
     def commit(self) -> Commit:
-        """Publish; CommitConflict when the head moved."""
-        raise NotImplementedError
+        """Publish exactly what was staged.
+
+        Raises:
+            CommitConflict: the head moved; `restage` and audit again. The staged files stay.
+        """
+        self._require_open()
+        failpoint("before-commit")
+        updates, requirements = self._transaction.staged
+        required: tuple[TableRequirement, ...] = (
+            *requirements,
+            AssertTableUUID(uuid=self.table.metadata.table_uuid),
+            AssertCurrentSchemaId(current_schema_id=self.table.metadata.current_schema_id),
+        )
+        for _ in range(10):
+            try:
+                self.table._do_commit(updates, required)  # noqa: SLF001 - `commit_transaction` would rebase what was audited
+                break
+            except Exception as error:
+                if self._landed():
+                    break
+                if not isinstance(error, CommitFailedException):
+                    raise
+                if not self._same_head():
+                    raise CommitConflict(f"{self._work.definition.identifier} moved on while {self.stamp.run_id} was staged") from None
+        else:
+            raise CommitConflict(f"{self._work.definition.identifier} is being committed to by too many others")
+        failpoint("after-commit")
+        self._state = "committed"
+        self._delete(self._producer.superseded_manifests())
+        self._drop_audit()
+        return self._committed()
 
     def restage(self) -> StagedWrite:
-        """The same write on the new head."""
-        raise NotImplementedError
+        """The same write on the new head, this object itself: its data files are used again where they are still right.
+
+        Raises:
+            Fenced: the fence does not hold on the new head; everything of this write is deleted.
+            PlatformError: the contract now breaks the table's schema.
+        """
+        self._require_open()
+        self._withdraw()
+        try:
+            table = self._work.lakehouse.create(self._work.definition)
+            self._work.fence.check(table)
+            self._stage(table)
+        except BaseException:
+            self._delete_data()
+            self._state = "discarded"
+            raise
+        return self
 
     def refuse(self, branch: str) -> None:
-        """Keep the write on a branch, nothing on main."""
-        raise NotImplementedError
+        """Keep the write on a branch, for its owner to look at; nothing changes on main.
+
+        Args:
+            branch: e.g. `refused/<run>`; one that exists is set to this write.
+        """
+        self._require_open()
+        self._work.fence = Fence()  # a superseded writer may still show what it refused
+        for _ in range(10):
+            updates, _requirements = self._transaction.staged
+            kept = tuple(update for update in updates if isinstance(update, AddSchemaUpdate | AddSnapshotUpdate))
+            ref = SetSnapshotRefUpdate(snapshot_id=self.snapshot_id, ref_name=branch, type=SnapshotRefType.BRANCH)
+            try:
+                self.table._do_commit((*kept, ref), (AssertTableUUID(uuid=self.table.metadata.table_uuid),))  # noqa: SLF001
+                break
+            except (CommitFailedException, ValueError):  # ValueError: the sequence number was taken meanwhile
+                if self._landed():
+                    break
+                self.restage()
+        else:
+            raise CommitConflict(f"{self._work.definition.identifier} is being committed to by too many others")
+        self._state = "refused"
+        self._delete(self._producer.superseded_manifests())
+        self._drop_audit()
 
     def discard(self) -> None:
-        """Delete every file of this write."""
-        raise NotImplementedError
+        """Delete every file of this write: data files, manifests, the audit file. A committed write stays."""
+        if self._state != "open":
+            return
+        self._withdraw()
+        self._delete_data()
+        self._state = "discarded"
+
+    def _stage(self, table: Table) -> None:
+        work = self._work
+        transaction = StagingTransaction(table)
+        evolve(transaction, work.definition)
+        metadata = transaction.table_metadata
+        if work.files_schema is not None and work.files and work.files_schema.as_struct() != metadata.schema().as_struct():
+            self._write_again(transaction)
+        self.removed, self.rewritten = _removals(work, table, transaction)
+        kind = Overwrite if self.removed else Append
+        with kind(
+            operation=Operation.OVERWRITE if self.removed else Operation.APPEND,
+            transaction=transaction,
+            io=table.io,
+            snapshot_properties=work.stamp.summary(),
+        ) as producer:
+            for file in (*work.files, *self.rewritten):
+                producer.append_data_file(file)
+            for file in self.removed:
+                producer.delete_data_file(file)
+        self.table, self._transaction, self._producer = table, transaction, producer
+        self._parent = table.metadata.current_snapshot_id
+        self.schema, self.snapshot_id = metadata.schema(), producer.snapshot_id
+        self.written, self.rows = tuple(work.files), total_rows(work.files)
+        self.operation = "overwrite" if self.removed else "append"
+
+    def _write_again(self, transaction: StagingTransaction) -> None:
+        """Another writer changed the schema while this one was staged: the own files are read and written in the new one."""
+        work, metadata = self._work, transaction.table_metadata
+        name = work.definition.identifier
+        old = work.files
+        blocks = (
+            batch
+            for file in old
+            for block in read_data_file(transaction.io, file.file_path, metadata.schema(), name)
+            for batch in block.to_batches()
+        )
+        writer = DataFileWriter(transaction.io, metadata, name)
+        work.files = writer.write(pa.RecordBatchReader.from_batches(arrow_schema_of(metadata.schema()), blocks))
+        work.files_schema = metadata.schema()
+        if work.merge is not None:
+            self._delete(_paths(work.merge.left.values()))
+            work.merge.left.clear()
+        self._delete(file.file_path for file in old)
+
+    def _touched(self) -> list[Record]:
+        found = {_key(file.partition): file.partition for file in (*self.written, *self.removed)}
+        if self._work.partition is not None:
+            found.setdefault(_key(self._work.partition), self._work.partition)
+        return list(found.values())
+
+    def _after(self) -> list[DataFile]:
+        gone = {file.file_path for file in self.removed}
+        before = live_files(self.table.io, self.table.current_snapshot(), self._work.definition.identifier)
+        return [file for file in before if file.file_path not in gone] + [*self.written, *self.rewritten]
+
+    def _landed(self) -> bool:
+        """Whether the commit took place although its call failed; the table is then read again."""
+        fresh = self._work.lakehouse.table(self._work.definition.identifier)
+        if fresh is None or fresh.metadata.snapshot_by_id(self.snapshot_id) is None:
+            return False
+        self.table = fresh
+        return True
+
+    def _same_head(self) -> bool:
+        fresh = self._work.lakehouse.table(self._work.definition.identifier)
+        return (
+            fresh is not None
+            and fresh.metadata.current_snapshot_id == self._parent
+            and fresh.metadata.current_schema_id == self.table.metadata.current_schema_id
+        )
+
+    def _committed(self) -> Commit:
+        snapshot = self.table.metadata.snapshot_by_id(self.snapshot_id)
+        summary = dict(snapshot.summary.additional_properties) if snapshot and snapshot.summary else {}
+        files = (*self.written, *self.rewritten)
+        return Commit(
+            snapshot_id=self.snapshot_id,
+            parent_id=self._parent,
+            rows=self.rows,
+            table_rows=int(summary.get("total-records", 0)),
+            metadata_location=self.table.metadata_location,
+            data_files=len(files),
+            bytes=sum(file.file_size_in_bytes for file in files),
+            summary=summary,
+        )
+
+    def _require_open(self) -> None:
+        if self._state != "open":
+            raise RuntimeError(f"this write of {self._work.definition.identifier} is already {self._state}")
+
+    def _withdraw(self) -> None:
+        self._producer.abandon()
+        self._drop_audit()
+
+    def _drop_audit(self) -> None:
+        if self._audit is not None:
+            self._delete([self._audit])
+            self._audit = None
+
+    def _delete_data(self) -> None:
+        self._delete(file.file_path for file in self._work.files)
+        if self._work.merge is not None:
+            self._delete(_paths(self._work.merge.left.values()))
+
+    def _delete(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            with suppress(OSError):
+                self._io.delete(path)
+
+
+def _paths(groups: Iterable[list[DataFile] | None]) -> list[str]:
+    return [file.file_path for group in groups for file in group or ()]
+
+
+def _key(record: Record) -> tuple[Any, ...]:
+    """A partition as a value to compare: manifests give uuids as objects, our writer as bytes."""
+    return tuple(value.bytes if isinstance(value, uuid.UUID) else value for value in (record[index] for index in range(len(record))))
+
+
+def _removals(work: _Work, table: Table, transaction: StagingTransaction) -> tuple[list[DataFile], list[DataFile]]:
+    """The live files that go, and the files written in their place with the rows that stay."""
+    if work.scope is None and work.merge is None:
+        return [], []
+    live = live_files(table.io, table.current_snapshot(), work.definition.identifier)
+    if work.merge is not None:
+        return _merge_removals(work, work.merge, live, transaction)
+    if work.scope is None or work.scope.kind == "table" or not transaction.table_metadata.spec().fields:
+        return ([], []) if work.scope and work.scope.kind == "present" and not work.files else (live, [])
+    gone = {_key(file.partition) for file in work.files} if work.scope.kind == "present" else {_key(work.partition or Record())}
+    return [file for file in live if _key(file.partition) in gone], []
+
+
+def _merge_removals(
+    work: _Work, merge: _Merge, live: list[DataFile], transaction: StagingTransaction
+) -> tuple[list[DataFile], list[DataFile]]:
+    io, metadata = transaction.io, transaction.table_metadata
+    columns = KeyColumns.of(work.definition.identifier, metadata.schema(), merge.keys)
+    if merge.affected is None:
+        batch = keys_of_files(io, work.files, columns)
+        if not merge.replace_keys:
+            distinct_keys(batch, columns)
+        deleted = [columns.of_given(merge.delete_keys)] if merge.delete_keys is not None else []
+        merge.affected = KeySet(pa.concat_tables([batch, *deleted]))
+    before = merge.left
+    merge.left = without_keys(io, metadata, live, merge.affected, columns, before)
+    for path in _paths(group for name, group in before.items() if name not in merge.left):
+        with suppress(OSError):
+            io.delete(path)
+    removed = [file for file in live if merge.left[file.file_path] is not None]
+    return removed, [kept for file in removed for kept in merge.left[file.file_path] or ()]
 
 
 def stage_append(lakehouse: Lakehouse, definition: TableDefinition, data: Data, stamp: Stamp, *, fence: Fence = Fence()) -> StagedWrite:
-    """Stage rows to be added."""
-    raise NotImplementedError
+    """Stage rows to be added.
+
+    Raises:
+        Fenced: the fence does not hold already now.
+        PlatformError: `schema-breaking`, or the rows break the contract (`conforming`).
+    """
+    return _stage_new(_Work(lakehouse, definition, stamp, fence), data)
 
 
 def stage_overwrite(
     lakehouse: Lakehouse, definition: TableDefinition, data: Data, stamp: Stamp, *, partitions: PartitionScope, fence: Fence = Fence()
 ) -> StagedWrite:
-    """Stage the replacement of partitions."""
-    raise NotImplementedError
+    """Stage the replacement of the table or of partitions, in one OVERWRITE snapshot.
+
+    Raises:
+        PlatformError: `partition-violation` when rows lie outside the named partition, `partition-unknown`; also as `stage_append`.
+    """
+    work = _Work(lakehouse, definition, stamp, fence, scope=partitions)
+    if partitions.kind == "named":
+        work.partition = parse_partition(definition, partitions.name or "")
+    return _stage_new(work, data)
 
 
 def stage_merge(
@@ -136,20 +499,86 @@ def stage_merge(
     replace_keys: bool = False,
     fence: Fence = Fence(),
 ) -> StagedWrite:
-    """Stage a merge by key, copy-on-write."""
-    raise NotImplementedError
+    """Stage a merge by key, copy-on-write, in one snapshot; files without an affected key stay as they are.
+
+    Args:
+        lakehouse: where the table is.
+        definition: what the table shall be.
+        data: the rows to be merged.
+        stamp: what the write says of itself.
+        keys: dotted names of the key columns. Two nulls are the same key.
+        delete_keys: keys, one column per key column, whose rows go whether or not `data` has the key.
+        replace_keys: `data` may have several rows per key: all rows of each key in `delete_keys` or `data` are replaced by them.
+        fence: what must hold on the head.
+
+    Raises:
+        PlatformError: `merge-duplicate-key`, `key-unknown`, `key-missing`; also as `stage_append`.
+    """
+    return _stage_new(_Work(lakehouse, definition, stamp, fence, merge=_Merge(keys, delete_keys, replace_keys)), data)
 
 
 def stage_empty(lakehouse: Lakehouse, definition: TableDefinition, stamp: Stamp, *, fence: Fence = Fence()) -> StagedWrite:
-    """Stage a snapshot without rows."""
-    raise NotImplementedError
+    """Stage a snapshot without rows: a heartbeat, an epoch, a position only. It is fenced like any other."""
+    return _stage_new(_Work(lakehouse, definition, stamp, fence), None)
 
 
-def parse_partition(definition: TableDefinition, text: str) -> Any:
-    """The partition record named by `2026-01-01`, `enwiki` or `d=2026-01-01/wiki=enwiki`."""
-    raise NotImplementedError
+def _stage_new(work: _Work, data: Data | None) -> StagedWrite:
+    table = work.lakehouse.create(work.definition)
+    work.fence.check(table)
+    if data is not None:
+        transaction = StagingTransaction(table)
+        evolve(transaction, work.definition)
+        work.files_schema = transaction.table_metadata.schema()
+        work.files = DataFileWriter(transaction.io, transaction.table_metadata, work.definition.identifier).write(data)
+        failpoint("after-data-files")
+    try:
+        _refuse_outside(work, table)
+        return StagedWrite(work, table)
+    except BaseException:
+        for path in [file.file_path for file in work.files] + _paths(work.merge.left.values() if work.merge else ()):
+            with suppress(OSError):
+                table.io.delete(path)
+        raise
+
+
+def _refuse_outside(work: _Work, table: Table) -> None:
+    if work.partition is None:
+        return
+    outside = [file for file in work.files if _key(file.partition) != _key(work.partition)]
+    if outside:
+        spec, schema = table.spec(), table.schema()
+        names = sorted({partition_name(spec, schema, file.partition) for file in outside})
+        columns = ", ".join(str(schema.find_column_name(one.source_id)) for one in spec.fields)
+        raise PlatformError(
+            "partition-violation",
+            f"The data for {work.definition.identifier} has {total_rows(outside)} of {total_rows(work.files)} rows outside the partition "
+            f"{work.scope.name if work.scope else ''} by {columns}, e.g. in {names[0]}.",
+            "Filter the output to the partition that is written.",
+        )
 
 
 def publish(staged: StagedWrite, audit: Callable[[StagedWrite], None] | None = None, attempts: int = 5) -> Commit:
-    """Commit; on a conflict restage and audit again, at most `attempts` times."""
-    raise NotImplementedError
+    """Commit; on a conflict stage again on the new head and audit again.
+
+    Args:
+        staged: the write; the same object afterwards, whatever happens.
+        audit: raises to keep the write from being published; the caller then refuses or discards it.
+        attempts: most audited tries. Without an audit a conflict costs little, so ten times as many are made.
+
+    Raises:
+        CommitConflict: the head kept moving; the write is discarded.
+        Fenced: another writer took over; the write is discarded.
+    """
+    tries = attempts if audit is not None else attempts * 10
+    for attempt in range(1, tries + 1):
+        if audit is not None:
+            audit(staged)
+        try:
+            return staged.commit()
+        except CommitConflict:
+            if attempt == tries:
+                staged.discard()
+                raise
+            time.sleep(random.uniform(0.2, 1.0) * min(0.01 * 2**attempt, 1.0))
+            staged.restage()
+    raise AssertionError("unreachable")

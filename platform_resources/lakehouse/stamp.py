@@ -1,10 +1,15 @@
-"""The stamp of a write: what a snapshot summary says of the run, the position and the watermark, and how it is read back."""
+"""The stamp of a write: what a snapshot summary says of the run, the position and the watermark, and how it is read back.
+
+Names of the summary properties live only here. They are read from the nearest ancestor of a ref that carries them, so a rollback
+rewinds them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from pyiceberg.table import Table
@@ -12,10 +17,44 @@ from pyiceberg.table.snapshots import Snapshot
 
 Position: TypeAlias = Mapping[str, Any]
 
+RUN_ID = "sdp.run-id"
+CODE_VERSION = "sdp.code-version"
+CONTRACT_VERSION = "sdp.contract-version"
+PARTITION = "sdp.partition"
+POSITION = "sdp.position"
+WATERMARK = "sdp.watermark"
+COUNTS = "sdp.counts"
+EPOCH = "sdp.epoch"
+
+
+def format_instant(instant: datetime) -> str:
+    """ISO-8601 with `Z`, microseconds only where there are any. A naive time is refused.
+
+    Raises:
+        ValueError: the datetime has no zone.
+    """
+    if instant.tzinfo is None:
+        raise ValueError(f"the time {instant!r} has no zone")
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def parse_instant(text: str) -> datetime:
+    """The inverse of `format_instant`."""
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def compact_json(value: Any) -> str:
+    """JSON as it stands in summaries: sorted, no spaces, so that equal values are equal texts."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
 
 @dataclass(frozen=True)
 class Stamp:
-    """What one write says of itself in its snapshot summary."""
+    """What one write says of itself in its snapshot summary.
+
+    `position` is `{"<topic>": {"<partition>": next_offset}}` for a stream, `{"<domain/product>": snapshot_id}` for a derived
+    product; `counts` has read, inserted, duplicates, quarantined, late, skewed as far as they apply; `extra` goes in verbatim.
+    """
 
     run_id: str
     code_version: str | None = None
@@ -29,24 +68,90 @@ class Stamp:
 
     def summary(self) -> dict[str, str]:
         """The snapshot properties, all named `sdp.*` (and `extra` verbatim)."""
-        raise NotImplementedError
+        values = {
+            RUN_ID: self.run_id,
+            CODE_VERSION: self.code_version,
+            CONTRACT_VERSION: self.contract_version,
+            PARTITION: self.partition,
+            POSITION: None if self.position is None else compact_json(_plain(self.position)),
+            WATERMARK: None if self.watermark is None else format_instant(self.watermark),
+            COUNTS: None if self.counts is None else compact_json(dict(self.counts)),
+            EPOCH: None if self.epoch is None else str(self.epoch),
+        }
+        return {**self.extra, **{name: value for name, value in values.items() if value is not None}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    return value
+
+
+def same_position(one: Position | None, other: Position | None) -> bool:
+    """Whether two positions say the same, whatever types their mappings and keys have."""
+    return compact_json(_plain(one)) == compact_json(_plain(other))
+
+
+def ancestors(table: Table, ref: str = "main") -> Iterator[Snapshot]:
+    """The snapshots of a ref, newest first, as far back as they are known."""
+    by_id = {snapshot.snapshot_id: snapshot for snapshot in table.metadata.snapshots}
+    reference = table.metadata.refs.get(ref)
+    snapshot = by_id.get(reference.snapshot_id) if reference else None
+    while snapshot is not None:
+        yield snapshot
+        snapshot = by_id.get(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id is not None else None
+
+
+def summary_of(snapshot: Snapshot) -> Mapping[str, str]:
+    """The summary's properties without the operation, {} when there is none."""
+    return snapshot.summary.additional_properties if snapshot.summary else {}
+
+
+def read_stamp(table: Table, name: str, ref: str = "main") -> tuple[str | None, int | None]:
+    """The text of one summary property at the nearest ancestor of `ref` that carries it, and that snapshot's id."""
+    for snapshot in ancestors(table, ref):
+        if (value := summary_of(snapshot).get(name)) is not None:
+            return value, snapshot.snapshot_id
+    return None, None
+
+
+def read_position_at(table: Table, ref: str = "main") -> tuple[Position | None, int | None]:
+    """`sdp.position` and the snapshot that carries it."""
+    text, snapshot_id = read_stamp(table, POSITION, ref)
+    return (None if text is None else json.loads(text)), snapshot_id
+
+
+def read_watermark_at(table: Table, ref: str = "main") -> tuple[datetime | None, int | None]:
+    """`sdp.watermark` and the snapshot that carries it."""
+    text, snapshot_id = read_stamp(table, WATERMARK, ref)
+    return (None if text is None else parse_instant(text)), snapshot_id
+
+
+def read_epoch_at(table: Table, ref: str = "main") -> tuple[int | None, int | None]:
+    """`sdp.epoch` and the snapshot that carries it."""
+    text, snapshot_id = read_stamp(table, EPOCH, ref)
+    return (None if text is None else int(text)), snapshot_id
 
 
 def read_position(table: Table, ref: str = "main") -> Position | None:
     """`sdp.position` of the nearest ancestor of `ref` that carries one."""
-    raise NotImplementedError
+    return read_position_at(table, ref)[0]
 
 
 def read_watermark(table: Table, ref: str = "main") -> datetime | None:
     """`sdp.watermark` of the nearest ancestor of `ref` that carries one."""
-    raise NotImplementedError
+    return read_watermark_at(table, ref)[0]
 
 
 def read_epoch(table: Table, ref: str = "main") -> int | None:
     """`sdp.epoch` of the nearest ancestor of `ref` that carries one."""
-    raise NotImplementedError
+    return read_epoch_at(table, ref)[0]
 
 
 def committed_snapshot(table: Table, run_id: str, partition: str | None = None) -> Snapshot | None:
-    """The newest ancestor of main that this run (and partition) wrote: a retry's look for its own stamp."""
-    raise NotImplementedError
+    """The newest ancestor of main that this run (and, when given, this partition) wrote: a retry's look for its own stamp."""
+    for snapshot in ancestors(table):
+        summary = summary_of(snapshot)
+        if summary.get(RUN_ID) == run_id and partition in (None, summary.get(PARTITION)):
+            return snapshot
+    return None
