@@ -1,0 +1,1 @@
+"""Source-aligned products of MediaWiki: its event streams, as they are."""

@@ -1,0 +1,1 @@
+"""Products for those who keep wikis safe: reverts, edit wars, abuse."""
