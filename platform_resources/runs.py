@@ -12,6 +12,7 @@ KIND_TAG = "sdp/kind"
 PRODUCTS_TAG = "sdp/products"
 DOMAIN_TAG = "sdp/domain"
 CODE_TAG = "sdp/code-version"
+FOREGROUND_TAG = "sdp/foreground"  # runs of `sdp ingest` and `sdp run`; the value is the process
 DRAIN, TRANSFORM = "drain", "transform"
 
 
@@ -72,7 +73,8 @@ def table_pool(key: str) -> str:
 
 def drain_config(op: str, *, until: str = "idle", seconds: float | None = None, skip_checks: Iterable[str] = ()) -> dict[str, Any]:
     """Run configuration of a drain: `until` is `idle` (bounded and ending when nothing comes), `end` (the log end seen at start) or
-    `stopped` (for ever); `seconds` bounds an `idle` one; `skip_checks` are names of aggregate checks not to stop at."""
+    `stopped` (for ever); `seconds` bounds an `idle` one; `skip_checks` are names of aggregate checks not to stop at.
+    """
     config = {"until": until, "skip_checks": sorted(skip_checks), **({"seconds": seconds} if seconds is not None else {})}
     return {"ops": {op: {"config": config}}}
 
@@ -81,3 +83,8 @@ def transform_config(key: str, *, partition: str | None = None, recompute: bool 
     """Run configuration of a derived product's computation."""
     config = {"recompute": recompute, **({"partition": partition} if partition is not None else {})}
     return {"ops": {transform_op(key): {"config": config}}}
+
+
+def asset_key_parts(key: str) -> list[str]:
+    """`domain/product` as the path of an asset key."""
+    return key.split("/")

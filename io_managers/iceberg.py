@@ -1,0 +1,253 @@
+"""How an asset's value becomes an Iceberg commit, and how a product is loaded as an input.
+
+One IO manager for every engine, routed by the type of the value. What a write means (law 1: one commit, law 4: the contract, law 5:
+nothing unaudited) is `platform_resources.lakehouse`'s; here it is tied to a Dagster output and told to the UI. Computing rows is not
+done here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+import dagster as dg
+import duckdb
+import polars as pl
+import pyarrow as pa
+from pyiceberg.table import Table
+
+from platform_resources.contracts.iceberg import table_definition
+from platform_resources.contracts.model import Contract
+from platform_resources.contracts.specs import column_schema
+from platform_resources.engines.audit import CheckOutcome, audit
+from platform_resources.engines.duck import connect
+from platform_resources.errors import PlatformError
+from platform_resources.lakehouse.staging import Commit, PartitionScope, StagedWrite, publish, stage_append, stage_merge, stage_overwrite
+from platform_resources.lakehouse.stamp import Stamp, ancestors, committed_snapshot, summary_of
+from platform_resources.parts import Parts
+from platform_resources.sourcing import Source, source
+
+COLUMN_LINEAGE = "dagster/column_lineage"
+
+
+class BlockedError(Exception):
+    """A staged write does not keep a blocking check; `outcomes` are those that failed."""
+
+    def __init__(self, outcomes: list[CheckOutcome]) -> None:
+        self.outcomes = outcomes
+        super().__init__(", ".join(outcome.check.name for outcome in outcomes))
+
+
+class IcebergIOManager(dg.IOManager):
+    """Publishes what an asset returns as one audited commit, and loads a product in the type the input is annotated with.
+
+    Accepts a `StagedWrite` (already staged and audited by a derivation), a DuckDB relation, a Polars LazyFrame or DataFrame, an Arrow
+    table or record batch reader, and None (nothing to publish).
+
+    Raises:
+        dagster.Failure: the contract refuses the data, or a blocking check fails; nothing is published.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """Commit and report: one output, at most one snapshot."""
+        contract = self._parts.registry.get(_product(context.asset_key))
+        try:
+            metadata = self._publish(context, contract, obj)
+        except BlockedError as blocked:
+            raise refusal(contract, context.run_id, blocked.outcomes) from None
+        except PlatformError as error:
+            raise failure_of(error) from None
+        lineage = (context.definition_metadata or {}).get(COLUMN_LINEAGE)
+        context.add_output_metadata({**metadata, **({COLUMN_LINEAGE: lineage} if lineage is not None else {})})
+
+    def _publish(self, context: dg.OutputContext, contract: Contract, obj: Any) -> dict[str, Any]:
+        """Commit what there is to commit; None for "nothing", which also is what a retry finds whose commit had already happened."""
+        lakehouse = self._parts.lakehouse
+        staged = obj if obj is None or isinstance(obj, StagedWrite) else self._stage(context, contract, obj)
+        if staged is None:
+            table = lakehouse.table(contract.identifier)
+            _set_data_version(context, table)
+            return {} if table is None else standing_metadata(contract, table)
+        audited = partial(self._audit, contract, context.run_id)
+        if staged is not obj:  # a derivation has audited its own
+            audited(staged)
+        try:
+            commit = publish(staged, audited)
+        except BlockedError:
+            raise
+        except BaseException:  # a cancelled run too leaves no files behind
+            staged.discard()
+            raise
+        _set_data_version(context, lakehouse.table(contract.identifier))
+        return commit_metadata(contract, commit, staged.table.location())
+
+    def _stage(self, context: dg.OutputContext, contract: Contract, obj: Any) -> StagedWrite | None:
+        """Stage a value as the contract's write mode says; None when this run has already committed it."""
+        definition, partition = table_definition(contract), context.partition_key if context.has_partition_key else None
+        table = self._parts.lakehouse.table(contract.identifier)
+        if table is not None and committed_snapshot(table, context.run_id, partition) is not None:
+            return None
+        stamp = Stamp(run_id=context.run_id, code_version=contract.fingerprint[:16], contract_version=contract.version, partition=partition)
+        data = to_arrow(obj)
+        if definition.write_mode == "append":
+            return stage_append(self._parts.lakehouse, definition, data, stamp)
+        if definition.write_mode == "merge":
+            return stage_merge(self._parts.lakehouse, definition, data, stamp, keys=definition.primary_key)
+        if partition is not None:
+            scope = PartitionScope.named(partition)
+        else:
+            scope = PartitionScope.present() if definition.partition_spec.fields else PartitionScope.table()
+        return stage_overwrite(self._parts.lakehouse, definition, data, stamp, partitions=scope)
+
+    def _audit(self, contract: Contract, run_id: str, staged: StagedWrite) -> None:
+        failed = [] if changes_no_row(staged) else blocking_failures(audit_staged(self._parts, contract, staged))
+        if failed:
+            staged.refuse(refused_branch(run_id))
+            raise BlockedError(failed)
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """The product in the type of the input's annotation: LazyFrame, DuckDB relation, Arrow table or reader.
+
+        Raises:
+            dagster.Failure: the product does not exist, or the annotation is none of these.
+        """
+        wanted = context.dagster_type.typing_type
+        key = _product(context.asset_key)
+        try:
+            if wanted not in _LOADERS:
+                raise _input_type_unknown(key, wanted)
+            return _LOADERS[wanted](source(key, settings=self._parts.settings, registry=self._parts.registry))
+        except PlatformError as error:
+            raise failure_of(error) from None
+
+
+_LOADERS: Mapping[Any, Callable[[Source], Any]] = {
+    pl.LazyFrame: Source.polars,
+    duckdb.DuckDBPyRelation: Source.duckdb,
+    pa.Table: Source.arrow,
+    pa.RecordBatchReader: lambda product: product.arrow().to_reader(),
+}
+
+
+def _input_type_unknown(key: str, wanted: Any) -> PlatformError:
+    return PlatformError(
+        "input-type-unknown",
+        f"The input {key} is annotated {getattr(wanted, '__name__', wanted)}, which the lakehouse cannot load.",
+        "Annotate it with polars.LazyFrame, duckdb.DuckDBPyRelation, pyarrow.Table or pyarrow.RecordBatchReader.",
+    )
+
+
+def to_arrow(value: Any) -> pa.Table | pa.RecordBatchReader:
+    """The value as Arrow, batch by batch where its engine can.
+
+    Raises:
+        PlatformError: `output-type-unknown`.
+    """
+    if isinstance(value, pa.Table | pa.RecordBatchReader):
+        return value
+    if isinstance(value, duckdb.DuckDBPyRelation):
+        return value.to_arrow_reader()
+    if isinstance(value, pl.LazyFrame):
+        return value.collect(engine="streaming").to_arrow()
+    if isinstance(value, pl.DataFrame):
+        return value.to_arrow()
+    raise PlatformError(
+        "output-type-unknown",
+        f"The asset returned {type(value).__name__}, which the lakehouse cannot store.",
+        "Return a DuckDB relation, a Polars LazyFrame, or an Arrow table or record batch reader.",
+    )
+
+
+def commit_metadata(contract: Contract, commit: Commit, location: str) -> dict[str, Any]:
+    """What the UI and other programs learn of one commit. Row counts are rows, sizes bytes."""
+    return {
+        **table_facts(contract, location),
+        "dagster/row_count": commit.table_rows,
+        "sdp/snapshot_id": commit.snapshot_id,
+        "sdp/rows": commit.rows,
+        "sdp/data_files": commit.data_files,
+        "sdp/bytes": commit.bytes,
+    }
+
+
+def standing_metadata(contract: Contract, table: Table) -> dict[str, Any]:
+    """The same facts when nothing was published: those of the table's head."""
+    head = table.current_snapshot()
+    summary: Mapping[str, str] = head.summary.additional_properties if head is not None and head.summary is not None else {}
+    rows = {"dagster/row_count": int(summary["total-records"])} if "total-records" in summary else {}
+    return {**table_facts(contract, table.location()), **rows, **({"sdp/snapshot_id": head.snapshot_id} if head is not None else {})}
+
+
+def table_facts(contract: Contract, location: str) -> dict[str, Any]:
+    """What holds of a product's table at every commit."""
+    return {
+        "dagster/column_schema": column_schema(contract),
+        "dagster/table_name": contract.identifier,
+        "dagster/storage_kind": "iceberg",
+        "dagster/uri": location,
+    }
+
+
+def audit_staged(parts: Parts, contract: Contract, staged: StagedWrite) -> list[CheckOutcome]:
+    """Every check of the contract on the written but uncommitted table."""
+    with closing(connect(parts.settings)) as con:
+        return audit(con, staged, contract)
+
+
+def changes_no_row(staged: StagedWrite) -> bool:
+    """Whether the write moves only the position or the watermark: the rows are those of the last audit, so there is nothing to check."""
+    return staged.operation == "append" and staged.rows == 0
+
+
+def blocking_failures(outcomes: list[CheckOutcome]) -> list[CheckOutcome]:
+    """Failed checks that keep the data from being published."""
+    return [outcome for outcome in outcomes if outcome.check.blocking and not outcome.passed]
+
+
+def refused_branch(run_id: str) -> str:
+    """The branch on which a refused write is kept for its owner."""
+    return f"refused/{run_id}"
+
+
+def refusal(contract: Contract, run_id: str, failed: list[CheckOutcome]) -> dg.Failure:
+    """The failure of a run whose data was not published."""
+    said = "; ".join(f"{o.check.name} ({o.error or f'measured {o.measured:g}'})" for o in failed)
+    return dg.Failure(
+        description=f"{contract.key} was not published: {said}. The refused rows are kept on branch {refused_branch(run_id)}.",
+        metadata={"sdp/code": "check-failed", "sdp/refused_branch": refused_branch(run_id), "sdp/checks": [o.check.name for o in failed]},
+        allow_retries=False,
+    )
+
+
+def failure_of(error: PlatformError) -> dg.Failure:
+    """A user's fault as Dagster shows it: the sentence, not a stack trace. Retrying mends nothing."""
+    return dg.Failure(description=str(error), metadata={"sdp/code": error.code}, allow_retries=False)
+
+
+def _product(key: dg.AssetKey) -> str:
+    return key.to_user_string()
+
+
+def data_version(table: Table) -> str | None:
+    """The snapshot that last added or removed a row, as text: heartbeats and moved positions make no new version of the data."""
+    for snapshot in ancestors(table):
+        summary = summary_of(snapshot)
+        if any(int(summary.get(f"{what}-data-files", 0)) for what in ("added", "deleted")):
+            return str(snapshot.snapshot_id)
+    return None
+
+
+def _set_data_version(context: dg.OutputContext, table: Table | None) -> None:
+    """Tell Dagster the version of the data, which is known only now that it is committed."""
+    try:
+        step = context.step_context
+    except dg.DagsterInvariantViolationError:
+        return  # a context built by hand
+    version = data_version(table) if table is not None else None
+    if version is not None:
+        step.set_data_version(context.asset_key, dg.DataVersion(version))

@@ -1,0 +1,100 @@
+"""What starts transforms: one sensor per code location that compares the heads of each product's inputs with the position in its stamp.
+
+Dagster's own automation conditions are not used: `eager()` waits while an upstream is in progress, and a stream always is; and a
+commit that lands while the downstream runs is lost to them (both tried). A comparison of snapshots can miss nothing: what is not in
+the stamp is still to be done, whoever committed it and whenever.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import dagster as dg
+
+from platform_resources.contracts.model import Contract
+from platform_resources.errors import PlatformError
+from platform_resources.parts import Parts
+from platform_resources.runs import CODE_TAG, run_lock, transform_tag, transform_tags
+from sensors.liveness import active_work, history, keys_of, lock_holders, seconds, transform_failed
+
+INTERVAL_SECONDS = 5
+
+
+class Derivable(Protocol):
+    """A derived product as automation sees it."""
+
+    @property
+    def contract(self) -> Contract:
+        """Its contract."""
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        """Keys of the products it reads."""
+
+    @property
+    def code_version(self) -> str:
+        """Changes with its transform and its contract."""
+
+    def is_behind(self) -> bool:
+        """Whether an input has a snapshot that its own position does not cover."""
+
+
+def automation_sensor(domain: str, products: Sequence[Derivable], parts: Parts) -> dg.SensorDefinition:
+    """The sensor of one location's derived products, running by default."""
+
+    @dg.sensor(
+        name=f"{domain}_automation",
+        target=dg.AssetSelection.assets(*keys_of(product.contract.key for product in products)),
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Computes a product when an input has a snapshot that the product's own position does not cover.",
+        tags={"sdp/domain": domain},
+    )
+    def _automation(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        requests, reasons = propose_transforms(context.instance, products, parts)
+        for reason in reasons:
+            context.log.info(reason)
+        return dg.SensorResult(
+            run_requests=requests, skip_reason=None if requests else "; ".join(reasons) or "Every product has seen all of its inputs."
+        )
+
+    return _automation
+
+
+def propose_transforms(
+    instance: dg.DagsterInstance, products: Sequence[Derivable], parts: Parts, *, now: Callable[[], float] = time.time
+) -> tuple[list[dg.RunRequest], list[str]]:
+    """One run for each product that is behind and may start, and one sentence for each that has to wait."""
+    keys = [product.contract.key for product in products]
+    working = {key for work in active_work(instance, keys, parts.settings) for key in work.products}
+    working |= lock_holders(keys, run_lock, parts.settings).keys()
+    requests, reasons = [], []
+    for product in products:
+        key = product.contract.key
+        if key in working:
+            continue
+        try:
+            reason = _obstacle(instance, product, parts, now())
+        except PlatformError as error:  # one product's fault must not stop the others of the location
+            reason = str(error)
+        if reason is None:
+            requests.append(dg.RunRequest(asset_selection=keys_of([key]), tags=transform_tags(key, code_version=product.code_version)))
+        elif reason:
+            reasons.append(f"{key}: {reason}")
+    return requests, reasons
+
+
+def _obstacle(instance: dg.DagsterInstance, product: Derivable, parts: Parts, now: float) -> str | None:
+    """Why the product does not run now: a sentence, "" when it simply has nothing to do, None when it may run."""
+    absent = [key for key in product.inputs if parts.lakehouse.table(key.replace("/", ".")) is None]
+    if absent:
+        return f"waits for the first rows of {', '.join(absent)}."
+    if not product.is_behind():
+        return ""
+    past = history(instance, transform_tag(product.contract.key), transform_failed(CODE_TAG, product.code_version))
+    wait = past.wait(now, product.contract.sla.frequency.total_seconds())
+    if wait and past.failures:
+        return f"{past.failures} runs failed in a row, next try in {seconds(wait)}."
+    return f"is behind, refreshed in {seconds(wait)} as its frequency says." if wait else None
