@@ -1,17 +1,39 @@
-"""Compile a contract to an Iceberg table definition. No catalog, no file: values in, values out."""
+"""Compile a contract to an Iceberg table definition (format version 2). No catalog, no file: values in, values out."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
-from pyiceberg.partitioning import PartitionSpec
-from pyiceberg.schema import Schema
-from pyiceberg.table.sorting import SortOrder
-from pyiceberg.types import FixedType, IntegerType, LongType, NestedField, StringType, TimestamptzType
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema, assign_fresh_schema_ids
+from pyiceberg.table.sorting import NullOrder, SortDirection, SortField, SortOrder
+from pyiceberg.transforms import DayTransform, IdentityTransform, Transform, parse_transform
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FixedType,
+    FloatType,
+    IcebergType,
+    IntegerType,
+    ListType,
+    LongType,
+    MapType,
+    NestedField,
+    StringType,
+    StructType,
+    TimestampType,
+    TimestamptzType,
+    TimeType,
+    UUIDType,
+)
 
-from platform_resources.contracts.model import Contract
+from platform_resources.contracts.model import Column, Contract
 
 STREAM_COLUMNS: tuple[NestedField, ...] = (
     NestedField(1, "_topic", StringType(), required=True, doc="Topic the event was read from."),
@@ -21,12 +43,30 @@ STREAM_COLUMNS: tuple[NestedField, ...] = (
     NestedField(5, "_ingested_at", TimestamptzType(), required=True, doc="When the platform wrote the row, UTC."),
     NestedField(6, "_event_hash", FixedType(16), required=True, doc="Hash of the canonical event, 16 bytes."),
 )
-EXTRA_COLUMN = NestedField(7, "_extra", StringType(), required=False, doc="Undeclared fields of the event, JSON text.")
+EXTRA_COLUMN = NestedField(7, "_extra", StringType(), required=False, doc="Fields of the event that the contract does not declare, JSON text.")
+
+# Our own configuration: these keys we set and keep; any other key on a table is a foreigner's and stays untouched.
+TABLE_PROPERTIES: Mapping[str, str] = {
+    "format-version": "2",
+    "write.format.default": "parquet",
+    "write.parquet.compression-codec": "zstd",
+    "write.parquet.compression-level": "3",
+    "write.target-file-size-bytes": str(128 * 1024 * 1024),
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "100",
+    "write.metadata.metrics.default": "truncate(16)",
+}
+_METRICS = "write.metadata.metrics.column."
+
+_SORT_TERM = re.compile(
+    r"(?P<column>[\w.-]+|(?P<transform>\w+(\[\d+\])?)\((?P<inner>[\w.-]+)\))(\s+(?P<direction>asc|desc))?(\s+nulls\s+(?P<nulls>first|last))?",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
 class TableDefinition:
-    """What `CREATE TABLE` needs. Field ids in `schema` are fresh from 1."""
+    """What `CREATE TABLE` needs. Field ids in `schema` are fresh from 1, as a catalog will assign them on creation."""
 
     identifier: str
     schema: Schema
@@ -37,11 +77,189 @@ class TableDefinition:
     write_mode: str
 
 
+@dataclass(frozen=True)
+class SortTerm:
+    """One term of a `sortOrder`: `wiki_id`, `dt desc nulls last`, `bucket[16](page_id)`."""
+
+    column: str
+    transform: Transform  # type: ignore[type-arg]
+    descending: bool
+    nulls_last: bool
+
+
+def parse_sort_term(text: str) -> SortTerm:
+    """A term of a sort order; nulls come first ascending and last descending unless it says otherwise (Iceberg's default).
+
+    Raises:
+        ValueError: the text is no term, with the reason.
+    """
+    match = _SORT_TERM.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("is not a column with asc or desc, nulls first or nulls last")
+    descending = (match["direction"] or "asc").lower() == "desc"
+    nulls_last = match["nulls"].lower() == "last" if match["nulls"] else descending
+    transform: Transform = parse_transform(match["transform"].lower()) if match["transform"] else IdentityTransform()  # type: ignore[type-arg]
+    if type(transform).__name__ == "UnknownTransform":
+        raise ValueError(f"has the transform {match['transform']}, which Iceberg does not know")
+    return SortTerm(match["inner"] or match["column"], transform, descending, nulls_last)
+
+
 def table_definition(contract: Contract) -> TableDefinition:
-    """The table of a contract."""
-    raise NotImplementedError
+    """The table of a contract: declared columns, for a stream the platform's own after them, ids fresh from 1."""
+    schema = table_schema(contract)
+    return TableDefinition(
+        identifier=contract.identifier,
+        schema=schema,
+        partition_spec=_partition_spec(contract, schema),
+        sort_order=_sort_order(contract, schema),
+        properties=_properties(contract),
+        primary_key=contract.primary_key,
+        write_mode=contract.write_mode,
+    )
+
+
+def table_schema(contract: Contract) -> Schema:
+    """The Iceberg schema alone; identifier fields are the primary key."""
+    fields = [NestedField(0, c.name, _fresh(c), required=c.required, doc=c.description or None) for c in contract.columns]
+    if contract.is_stream:
+        fields += [*STREAM_COLUMNS, *([EXTRA_COLUMN] if contract.open else [])]
+    numbered = [field.model_copy(update={"field_id": index}) for index, field in enumerate(fields, start=1)]
+    schema = assign_fresh_schema_ids(_Numbering().schema(numbered))
+    keys = [schema.find_field(name).field_id for name in contract.primary_key]
+    return Schema(*schema.fields, schema_id=0, identifier_field_ids=keys)
+
+
+def _fresh(column: Column) -> IcebergType:
+    """The column's type rebuilt with the docs of nested fields."""
+    if column.fields:
+        return StructType(*(NestedField(0, c.name, _fresh(c), required=c.required, doc=c.description or None) for c in column.fields))
+    if column.element is not None:
+        return ListType(0, _fresh(column.element), element_required=column.element.required)
+    if column.key is not None and column.value is not None:
+        return MapType(0, _fresh(column.key), 0, _fresh(column.value), value_required=column.value.required)
+    return column.type
+
+
+class _Numbering:
+    """Gives every nested field a distinct provisional id; `assign_fresh_schema_ids` needs an index without clashes."""
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def _id(self) -> int:
+        self._next += 1
+        return self._next
+
+    def schema(self, fields: list[NestedField]) -> Schema:
+        return Schema(*(self._field(field) for field in fields))
+
+    def _field(self, field: NestedField) -> NestedField:
+        return NestedField(self._id(), field.name, self._type(field.field_type), required=field.required, doc=field.doc)
+
+    def _type(self, kind: IcebergType) -> IcebergType:
+        if isinstance(kind, StructType):
+            return StructType(*(self._field(field) for field in kind.fields))
+        if isinstance(kind, ListType):
+            return ListType(self._id(), self._type(kind.element_type), element_required=kind.element_required)
+        if isinstance(kind, MapType):
+            return MapType(
+                self._id(), self._type(kind.key_type), self._id(), self._type(kind.value_type), value_required=kind.value_required
+            )
+        return kind
+
+
+def partition_columns(contract: Contract) -> tuple[tuple[str, str], ...]:
+    """Partition sources in order as (dotted column, transform text); a stream without any is partitioned by day of its event time."""
+    declared = [(c.partition_position, path, c.partition_transform) for path, c in contract.walk() if c.partition_transform is not None]
+    positioned = sorted(declared, key=lambda entry: entry[0] if entry[0] >= 0 else len(declared) + 1_000_000)
+    found = tuple((path, transform) for _, path, transform in positioned if transform is not None)
+    return found or (((contract.event_time, "day"),) if contract.is_stream else ())
+
+
+def _partition_spec(contract: Contract, schema: Schema) -> PartitionSpec:
+    fields = []
+    for index, (path, text) in enumerate(partition_columns(contract)):
+        transform: Transform = DayTransform() if text == "day" else parse_transform(text)  # type: ignore[type-arg]
+        fields.append(PartitionField(schema.find_field(path).field_id, 1000 + index, transform, partition_name(path, text)))
+    return PartitionSpec(*fields)
+
+
+def partition_name(path: str, transform: str) -> str:
+    """The partition field's name as Spark would give it: `wiki_id`, `meta_dt_day`, `page_id_bucket`, dots as underscores."""
+    base = path.replace(".", "_")
+    return base if transform == "identity" else f"{base}_{transform.split('[', maxsplit=1)[0]}"
+
+
+def _sort_order(contract: Contract, schema: Schema) -> SortOrder:
+    fields = []
+    for text in contract.sort_order:
+        term = parse_sort_term(text)
+        direction = SortDirection.DESC if term.descending else SortDirection.ASC
+        nulls = NullOrder.NULLS_LAST if term.nulls_last else NullOrder.NULLS_FIRST
+        fields.append(SortField(schema.find_field(term.column).field_id, transform=term.transform, direction=direction, null_order=nulls))
+    return SortOrder(*fields)
+
+
+def _properties(contract: Contract) -> dict[str, str]:
+    properties = dict(TABLE_PROPERTIES)
+    if contract.title:
+        properties["comment"] = contract.title
+    for column in contract.columns:
+        _metrics(column, column.name, None, properties)
+    if contract.is_stream:
+        properties[_METRICS + "_event_hash"] = "counts"  # bounds of a hash prune nothing
+        if contract.open:
+            properties[_METRICS + "_extra"] = "none"  # undeclared fields may hold anything, personal data too
+    return properties
+
+
+def _metrics(column: Column, path: str, inherited: str | None, properties: dict[str, str]) -> None:
+    """Column metrics: none for personal data, whatever the contract says, and for all that is nested in it; JSON text is only counted."""
+    mode = "none" if column.is_pii or inherited == "none" else column.metrics or inherited
+    if not column.children():
+        mode = mode or ("counts" if column.is_json else None)
+        if mode is not None:
+            properties[_METRICS + path] = mode
+        return
+    for child in column.children():
+        _metrics(child, f"{path}.{child.name}", mode, properties)
 
 
 def arrow_schema(definition: TableDefinition) -> pa.Schema:
-    """Arrow schema of a definition with `PARQUET:field_id` metadata."""
-    raise NotImplementedError
+    """Arrow schema of a definition; every field, nested ones too, has its id as `PARQUET:field_id` metadata.
+
+    Types are those our own Parquet writer takes: `timestamp[us, UTC]`, `arrow.uuid`, fixed-size binary, 32-bit offsets.
+    """
+    return schema_to_arrow(definition.schema)
+
+
+def schema_to_arrow(schema: Schema) -> pa.Schema:
+    """Arrow schema with field ids of any Iceberg schema (e.g. that of a table, whose ids count)."""
+    return pa.schema([_arrow_field(field.field_id, field.name, field.field_type, field.required) for field in schema.fields])
+
+
+def _arrow_field(field_id: int, name: str, kind: IcebergType, required: bool) -> pa.Field:  # noqa: FBT001
+    return pa.field(name, arrow_type(kind), nullable=not required, metadata={b"PARQUET:field_id": str(field_id).encode()})
+
+
+_ARROW: Mapping[type[IcebergType], pa.DataType] = {
+    BooleanType: pa.bool_(), IntegerType: pa.int32(), LongType: pa.int64(), FloatType: pa.float32(), DoubleType: pa.float64(),
+    DateType: pa.date32(), TimeType: pa.time64("us"), TimestampType: pa.timestamp("us"), TimestamptzType: pa.timestamp("us", tz="UTC"),
+    StringType: pa.string(), UUIDType: pa.uuid(), BinaryType: pa.binary(),
+}  # fmt: skip
+
+
+def arrow_type(kind: IcebergType) -> pa.DataType:
+    """Arrow type of an Iceberg type, nested fields with their ids."""
+    if isinstance(kind, StructType):
+        return pa.struct([_arrow_field(f.field_id, f.name, f.field_type, f.required) for f in kind.fields])
+    if isinstance(kind, ListType):
+        return pa.list_(_arrow_field(kind.element_id, "element", kind.element_type, kind.element_required))
+    if isinstance(kind, MapType):
+        key = _arrow_field(kind.key_id, "key", kind.key_type, required=True)
+        return pa.map_(key, _arrow_field(kind.value_id, "value", kind.value_type, kind.value_required))
+    if isinstance(kind, DecimalType):
+        return pa.decimal128(kind.precision, kind.scale)
+    if isinstance(kind, FixedType):
+        return pa.binary(len(kind))
+    return _ARROW[type(kind)]

@@ -30,10 +30,12 @@ class Column:
     """One field of a product, nested fields inside it.
 
     `name` is the name in the table (`_schema` for the event's `$schema`). A struct has `fields`, a list `element`, a map `key`
-    and `value`. `options` are ODCS `logicalTypeOptions` verbatim (minimum, maxLength, pattern, ...). `closed` matters to structs:
-    undeclared fields of an event are refused when it is true. `extra_schema` is the JSON Schema that undeclared fields of an
-    open struct must keep, where the contract gives one. `line` is where the contract declares the field.
+    and `value`. `options` are ODCS `logicalTypeOptions` verbatim (minimum, maxLength, pattern, ...). A struct that is
+    not `closed` accepts undeclared fields of an event, which must keep `extra_schema` where the contract gives one. `json_schema`
+    holds JSON Schema keywords that ODCS has no room for. `must_be_present` is `required` as declared: the event must have the
+    field, and unless the column is `nullable` (`required` false here) its value may not be null. `line` is where it is declared.
     """
+
 
     name: str
     type: IcebergType
@@ -57,12 +59,19 @@ class Column:
     tags: tuple[str, ...] = ()
     transform_logic: str | None = None
     sources: tuple[str, ...] = ()
+    must_be_present: bool = False
+    extra_schema: Mapping[str, Any] = field(default_factory=dict)
     json_schema: Mapping[str, Any] = field(default_factory=dict)
     business_name: str | None = None
     unique: bool = False
     partitioned: bool = False
     partition_position: int = -1
     line: int = 0
+
+    @property
+    def event_name(self) -> str:
+        """The field's name in an event: `$schema` for the column `_schema`, else the column's name."""
+        return "$schema" if self.name == "_schema" else self.name
 
     @property
     def is_pii(self) -> bool:
@@ -189,6 +198,7 @@ class Contract:
     max_event_bytes: int = 1_048_576
     closed: bool = True
     extra_schema: Mapping[str, Any] = field(default_factory=dict)
+    json_schema: Mapping[str, Any] = field(default_factory=dict)
     event_schema_title: str | None = None
     checks: tuple[Check, ...] = ()
     sla: Sla = field(default_factory=Sla)
@@ -218,6 +228,11 @@ class Contract:
     def is_stream(self) -> bool:
         """Whether the rows come from the event log."""
         return self.source is not None and self.source.kind == "stream"
+
+    @property
+    def event_title(self) -> str:
+        """The title in the event schema's `$id`: the stream's declared schemaTitle, else `domain/name`."""
+        return self.event_schema_title or self.key
 
     @property
     def open(self) -> bool:
@@ -261,7 +276,7 @@ class Contract:
         modes = (
             self.identifier, self.primary_key, self.source and (self.source.kind, self.source.stream, self.source.topics, self.source.path),
             self.write_mode, self.incremental, self.incremental_key, self.sort_order, self.dedupe_key, self.dedupe_window.total_seconds(),
-            self.event_time, self.watermark_delay.total_seconds(), self.max_event_bytes, self.closed, self.extra_schema,
+            self.event_time, self.watermark_delay.total_seconds(), self.max_event_bytes, self.closed, self.extra_schema, self.json_schema,
         )  # fmt: skip
         text = json.dumps([columns, modes, rules], sort_keys=True, default=str, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
@@ -271,7 +286,27 @@ def _fingerprint_of(column: Column) -> list[Any]:
     """The written facts of a column: no description, no line, no tag that changes nothing in the files."""
     kind = "nested" if column.children() else str(column.type)
     return [
-        column.name, kind, column.required, column.is_json, column.enum, dict(column.options), column.closed, column.json_schema,
+        column.name, kind, column.required, column.is_json, column.enum, dict(column.options), column.closed, column.must_be_present,
+        column.extra_schema, column.json_schema,
         column.primary_key, column.partition_transform, column.partitioned, column.partition_position, column.metrics, column.is_pii,
         [_fingerprint_of(child) for child in column.children()],
     ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A team: who it is, who answers, what its products take as default.
+
+    `path` is the folder, `package` its Python package (`data_products.activity`); `defaults` may hold classification, tags, latency,
+    frequency and retention, used where a contract is silent.
+    """
+
+    name: str
+    path: Path
+    title: str = ""
+    description: str = ""
+    owners: tuple[str, ...] = ()
+    on_call: tuple[str, ...] = ()
+    support: tuple[Support, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    package: str = ""

@@ -1,54 +1,177 @@
-"""Every domain and contract of a project, found by folder, and the problems found on the way."""
+"""Every domain and contract of a project, found by folder, and the problems found on the way. Nothing is cached on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-from platform_resources.contracts.model import Contract, Support
-from platform_resources.errors import Problem
+from platform_resources.contracts.domains import read_domain, relative
+from platform_resources.contracts.findings import close_match
+from platform_resources.contracts.model import Contract, Domain
+from platform_resources.contracts.reading import read_contract
+from platform_resources.errors import PlatformError, Problem
 
+__all__ = ["Domain", "Registry"]
 
-@dataclass(frozen=True)
-class Domain:
-    """A team: who it is, who answers, what its products take as default."""
-
-    name: str
-    path: Path
-    title: str = ""
-    description: str = ""
-    owners: tuple[str, ...] = ()
-    on_call: tuple[str, ...] = ()
-    support: tuple[Support, ...] = ()
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    package: str = ""
+PRODUCTS = "data_products"
+DOMAIN_FILE = "domain.yaml"
 
 
 class Registry:
-    """What `data_products/` declares."""
+    """What `data_products/` declares. A contract with an error is absent from `contracts`; `problems` says why."""
 
-    def __init__(self, project: Path, domains: Mapping[str, Domain], contracts: Mapping[str, Contract], problems: tuple[Problem, ...]) -> None:
+    def __init__(
+        self,
+        project: Path,
+        domains: Mapping[str, Domain],
+        contracts: Mapping[str, Contract],
+        problems: tuple[Problem, ...],
+        broken: Iterable[str] = (),
+    ) -> None:
         self.project, self.domains, self.contracts, self.problems = project, domains, contracts, problems
+        self.broken = frozenset(broken)
+        self._by_stream = {c.source.stream: c for c in contracts.values() if c.source and c.source.kind == "stream" and c.source.stream}
 
     @classmethod
     def load(cls, project: Path) -> Registry:
-        """Read every contract of a project; never raises for a user's fault."""
-        raise NotImplementedError
+        """Read every domain and contract of a project; never raises for a user's fault.
+
+        Folders of `data_products/` with a `domain.yaml` are domains, every other `*.yaml` beside it is a contract.
+        """
+        project = project.resolve()
+        domains: dict[str, Domain] = {}
+        contracts: dict[str, Contract] = {}
+        problems: list[Problem] = []
+        broken: list[str] = []
+        for folder in _folders(project / PRODUCTS):
+            domain, found = read_domain(folder, project=project)
+            problems += found
+            if domain is None:  # its contracts are still read, so that one fault does not hide the others
+                domain = Domain(folder.name, folder, owners=("team:unknown",))
+            else:
+                domains[folder.name] = domain
+            for path in sorted(folder.glob("*.yaml")):
+                if path.name == DOMAIN_FILE:
+                    continue
+                contract, found = read_contract(path, domain=domain, project=project)
+                problems += found
+                if contract is None or folder.name not in domains:
+                    broken.append(f"{folder.name}/{path.stem}")
+                else:
+                    contracts[contract.key] = contract
+        for found_problem, keys in _between(contracts, project):
+            problems.append(found_problem)
+            for key in keys:
+                contracts.pop(key, None)
+                broken.append(key)
+        return cls(project, domains, contracts, tuple(sorted(problems)), broken)
 
     def problems_of(self, key_or_domain: str) -> tuple[Problem, ...]:
-        """Problems of one product or of one domain."""
-        raise NotImplementedError
+        """Problems in the files of one product (`d/p` or `d.p`), or of one domain (`d`)."""
+        if not any(mark in key_or_domain for mark in "/."):
+            prefix = f"{PRODUCTS}/{key_or_domain}/"
+            return tuple(problem for problem in self.problems if problem.file.startswith(prefix))
+        stem = f"{PRODUCTS}/{normal_key(key_or_domain)}"
+        return tuple(problem for problem in self.problems if problem.file.rsplit(".", 1)[0] == stem)
 
     def get(self, key: str) -> Contract:
-        """The contract of `d/p` or `d.p`."""
-        raise NotImplementedError
+        """The contract of `d/p` or `d.p`.
+
+        Raises:
+            PlatformError: `product-unknown` with a close match, or `product-broken` with the first fault of its contract.
+        """
+        wanted = normal_key(key)
+        found = self.contracts.get(wanted)
+        if found is not None:
+            return found
+        if wanted in self.broken:
+            errors = [p for p in self.problems_of(wanted) or self.problems_of(wanted.split("/")[0]) if p.severity == "error"]
+            first = errors[0] if errors else Problem("", 0, "", "its contract has a fault.", "Run sdp check.")
+            raise PlatformError(
+                "product-broken", f"The contract of {wanted} cannot be used: {first.message}", first.remedy, file=first.file, line=first.line
+            )
+        match = close_match(wanted, self.contracts) or next((k for k in self.contracts if k.split("/")[1] == wanted.split("/")[-1]), None)
+        remedy = f"Did you mean {match}?" if match else "List the products with sdp list."
+        raise PlatformError("product-unknown", f"There is no product {wanted}.", remedy)
 
     def by_stream(self, stream: str) -> Contract:
-        """The contract that ingests a stream."""
-        raise NotImplementedError
+        """The contract that ingests a stream.
+
+        Raises:
+            PlatformError: `stream-unknown` with a close match.
+        """
+        found = self._by_stream.get(stream)
+        if found is not None:
+            return found
+        match = close_match(stream, [name for name in self._by_stream if name])
+        remedy = f"Did you mean {match}?" if match else "Name a stream that a contract's server declares."
+        raise PlatformError("stream-unknown", f"No contract ingests the stream {stream}.", remedy)
+
+    def streams(self) -> Mapping[str, Contract]:
+        """Contracts by the stream they ingest."""
+        return {name: contract for name, contract in self._by_stream.items() if name}
 
     def transform_path(self, key: str) -> Path | None:
-        """The sibling .sql or .py of a contract."""
-        raise NotImplementedError
+        """The .sql or .py beside a contract, None for a product without a transform."""
+        domain, _, name = normal_key(key).partition("/")
+        found = _transforms(self.project / PRODUCTS / domain, name)
+        return found[0] if found else None
+
+
+def normal_key(key: str) -> str:
+    """`d/p` of `d/p` or `d.p`."""
+    return key if "/" in key else key.replace(".", "/", 1)
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path.parent for path in root.glob(f"*/{DOMAIN_FILE}"))
+
+
+def _transforms(folder: Path, name: str) -> list[Path]:
+    return [path for suffix in (".sql", ".py") if (path := folder / f"{name}{suffix}").is_file()]
+
+
+def _between(contracts: Mapping[str, Contract], project: Path) -> list[tuple[Problem, list[str]]]:
+    """Faults that no contract shows alone: two of one stream, two transforms, none at all, an orphan transform."""
+    found: list[tuple[Problem, list[str]]] = []
+    streams: dict[str, Contract] = {}
+    for contract in contracts.values():
+        file = relative(contract.path, project)
+        transforms = _transforms(contract.path.parent, contract.name)
+        if len(transforms) == 2:
+            problem = Problem(
+                file, 0, "product-two-transforms", f"The product {contract.key} has both a .sql and a .py transform.", "Keep one of them."
+            )
+            found.append((problem, [contract.key]))
+        elif transforms and contract.is_stream:
+            problem = Problem(
+                file,
+                contract.source.line if contract.source else 0,
+                "product-filled-twice",
+                f"The product {contract.key} is a stream and also has the transform {transforms[0].name}.",
+                "Remove the transform, or give it a product of its own.",
+            )
+            found.append((problem, [contract.key]))
+        elif not transforms and contract.source is None:
+            problem = Problem(
+                file,
+                0,
+                "product-without-origin",
+                f"Nothing fills the product {contract.key}: it has neither a source nor a transform.",
+                f"Add a server with the custom property source, or write {contract.name}.sql or {contract.name}.py beside it.",
+            )
+            found.append((problem, [contract.key]))
+        stream = contract.source.stream if contract.source and contract.is_stream else None
+        if stream is None:
+            continue
+        other = streams.setdefault(stream, contract)
+        if other is not contract:
+            problem = Problem(
+                file,
+                contract.source.line if contract.source else 0,
+                "contract-stream-twice",
+                f"The stream {stream} is already ingested by {other.key}.",
+                f"Read the product {other.key} instead.",
+            )
+            found.append((problem, [contract.key]))
+    return found

@@ -1,0 +1,242 @@
+"""What a contract must keep beyond the ODCS schema: keys, partitions, times and modes that fit its columns, descriptions, classification."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from pyiceberg.types import DoubleType, FloatType, PrimitiveType, TimestampType, TimestamptzType
+
+from platform_resources.contracts.domains import CLASSIFICATIONS
+from platform_resources.contracts.findings import Findings, did_you_mean, show
+from platform_resources.contracts.iceberg import parse_sort_term
+from platform_resources.contracts.model import Column, Contract
+from platform_resources.contracts.yaml_source import DocumentPath
+
+_SCHEMA: DocumentPath = ("schema", 0)
+
+
+def check_laws(contract: Contract, findings: Findings) -> None:
+    """Report every law that the contract breaks; columns with faults of their own are already reported."""
+    for law in _LAWS:
+        law(contract, findings)
+
+
+def _at(contract: Contract, name: str) -> DocumentPath:
+    """Where a table's custom property stands, for its line."""
+    for index, entry in enumerate(contract.document["schema"][0].get("customProperties") or ()):
+        if entry.get("property") == name:
+            return (*_SCHEMA, "customProperties", index)
+    return _SCHEMA
+
+
+def _known(contract: Contract, names: Iterable[str], what: str, path: DocumentPath, findings: Findings) -> list[Column]:
+    """The columns of dotted names; those that do not exist, or lie inside a list or map, are reported."""
+    columns = []
+    for name in names:
+        if not contract.has_column(name):
+            findings.error(
+                "contract-column-unknown",
+                path,
+                f"The {what} names the column {name}, which the contract does not declare.",
+                did_you_mean(name, [p for p, _ in contract.walk()], otherwise="Name a declared column, dots for nested ones."),
+            )
+        elif _repeated(contract, name):
+            findings.error(
+                "contract-column-repeated",
+                path,
+                f"The {what} names {name}, which is inside a list or map and so has no single value.",
+                "Name a column outside of lists and maps.",
+            )
+        else:
+            columns.append(contract.column(name))
+    return columns
+
+
+def _repeated(contract: Contract, name: str) -> bool:
+    parts = name.split(".")
+    return any(not contract.column(".".join(parts[:depth])).fields for depth in range(1, len(parts)))
+
+
+def _primary_key(contract: Contract, findings: Findings) -> None:
+    for name in contract.primary_key:
+        column, path = contract.column(name), _path_of_line(contract, contract.column(name))
+        if _repeated(contract, name) or not isinstance(column.type, PrimitiveType) or isinstance(column.type, FloatType | DoubleType):
+            findings.error(
+                "contract-primary-key-type",
+                path,
+                f"The primary key {name} is a {column.logical_type} that cannot identify a row.",
+                "Use a text, whole number, date, time or boolean outside of lists and maps.",
+            )
+        elif not column.required:
+            findings.error(
+                "contract-primary-key-optional",
+                path,
+                f"The primary key {name} is optional, but a key is never null.",
+                "Add required: true, or remove primaryKey.",
+            )
+    if contract.write_mode == "merge" and not contract.primary_key and not contract.incremental_key:
+        findings.error(
+            "contract-merge-without-key",
+            _at(contract, "writeMode"),
+            "The writeMode is merge but no column is a primaryKey.",
+            "Mark the columns that identify a row with primaryKey: true.",
+        )
+
+
+def _path_of_line(contract: Contract, column: Column) -> DocumentPath:
+    return next((path for path, line in contract.lines.items() if line == column.line and len(path) > 3), _SCHEMA)
+
+
+def _modes(contract: Contract, findings: Findings) -> None:
+    path = _at(contract, "incremental")
+    _known(contract, contract.incremental_key, "incrementalKey", _at(contract, "incrementalKey"), findings)
+    if contract.incremental == "key" and not contract.incremental_key:
+        findings.error(
+            "contract-incremental-without-key",
+            path,
+            "The product is incremental by key but has neither incrementalKey nor primaryKey.",
+            "Add the custom property incrementalKey.",
+        )
+    if contract.incremental == "partition" and not any(c.partitioned for _, c in contract.walk()):
+        findings.error(
+            "contract-incremental-without-partition",
+            path,
+            "The product is incremental by partition but no column is partitioned.",
+            "Mark a column with partitioned: true.",
+        )
+    if contract.is_stream and contract.write_mode != "append":
+        findings.error(
+            "contract-write-mode",
+            _at(contract, "writeMode"),
+            f"A stream is appended to, but the writeMode is {contract.write_mode}.",
+            "Remove writeMode, and derive a product that merges.",
+        )
+    if contract.is_stream and contract.incremental != "append":
+        findings.error(
+            "contract-write-mode",
+            path,
+            f"A stream is ingested as it comes, but is declared incremental: {contract.incremental}.",
+            "Remove incremental from the stream.",
+        )
+    clash = {"append": ("overwrite",), "key": ("append",), "partition": ("append", "merge"), "full": ("append",)}
+    if not contract.is_stream and contract.source is None and contract.write_mode in clash[contract.incremental]:
+        findings.error(
+            "contract-write-mode",
+            _at(contract, "writeMode"),
+            f"The writeMode {contract.write_mode} does not go with incremental: {contract.incremental}.",
+            "Remove writeMode to take the one that fits.",
+        )
+
+
+def _sort_order(contract: Contract, findings: Findings) -> None:
+    path = _at(contract, "sortOrder")
+    for text in contract.sort_order:
+        try:
+            term = parse_sort_term(text)
+        except ValueError as reason:
+            findings.error("contract-sort-order", path, f"The sortOrder term {show(text)} {reason}.", "Write e.g. wiki_id, or dt desc.")
+            continue
+        for column in _known(contract, [term.column], "sortOrder", path, findings):
+            if not isinstance(column.type, PrimitiveType):
+                findings.error(
+                    "contract-sort-order", path, f"The sortOrder names {term.column}, a {column.logical_type}.", "Sort by a field of it."
+                )
+
+
+def _stream(contract: Contract, findings: Findings) -> None:
+    if not contract.is_stream:
+        for name in ("dedupeKey", "dedupeWindow", "eventTime", "watermarkDelay", "loud", "maxEventBytes"):
+            if _at(contract, name) != _SCHEMA:
+                findings.warning(
+                    "contract-custom-misplaced",
+                    _at(contract, name),
+                    f"The custom property {name} has no effect on a product that is no stream.",
+                    "Remove it.",
+                )
+        return
+    for column in _known(contract, [contract.event_time], "eventTime", _at(contract, "eventTime"), findings):
+        if not isinstance(column.type, TimestampType | TimestamptzType):
+            findings.error(
+                "contract-event-time-type",
+                _at(contract, "eventTime"),
+                f"The eventTime {contract.event_time} is a {column.logical_type}, which is no point in time.",
+                "Name a column of logicalType timestamp.",
+            )
+    for column in _known(contract, [contract.dedupe_key], "dedupeKey", _at(contract, "dedupeKey"), findings):
+        if not isinstance(column.type, PrimitiveType) or column.is_json:
+            findings.error(
+                "contract-dedupe-key-type",
+                _at(contract, "dedupeKey"),
+                f"The dedupeKey {contract.dedupe_key} is a {column.logical_type}.",
+                "Name a column with a single value.",
+            )
+
+
+def _partitions(contract: Contract, findings: Findings) -> None:
+    names: dict[str, str] = {}
+    for path, column in contract.walk():
+        if not column.partitioned:
+            continue
+        if _repeated(contract, path):
+            findings.error(
+                "contract-partition-type",
+                _path_of_line(contract, column),
+                f"The column {path} is inside a list or map, so no table can be partitioned by it.",
+                "Partition by a column outside of lists and maps.",
+            )
+        other = names.setdefault(path.replace(".", "_"), path)
+        if other != path:
+            findings.error(
+                "contract-partition-name",
+                _path_of_line(contract, column),
+                f"The partitions of {other} and {path} would have the same name.",
+                "Rename one of the columns.",
+            )
+
+
+def _descriptions(contract: Contract, findings: Findings) -> None:
+    """Missing descriptions: each an error at its line when active, one warning for all while a draft."""
+    missing: list[tuple[str, DocumentPath]] = []
+    if not contract.purpose:
+        missing.append(("description.purpose", ("description",)))
+    for path, column in contract.walk():
+        if not column.description and path.rsplit(".", maxsplit=1)[-1] not in ("element", "key", "value"):
+            missing.append((path, _path_of_line(contract, column)))
+    if not missing:
+        return
+    if contract.status in ("draft", "proposed"):
+        names = ", ".join(name for name, _ in missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        findings.warning(
+            "contract-description-missing",
+            missing[0][1],
+            f"{len(missing)} description{'s are' if len(missing) > 1 else ' is'} missing: {names}.",
+            "Describe them before the contract becomes active.",
+        )
+        return
+    for name, where in missing:
+        findings.error(
+            "contract-description-missing", where, f"The contract is {contract.status} but {name} has no description.", "Add a description."
+        )
+
+
+def _classifications(contract: Contract, findings: Findings) -> None:
+    for path, column in contract.walk():
+        if column.classification is not None and column.classification not in CLASSIFICATIONS:
+            findings.error(
+                "contract-classification",
+                _path_of_line(contract, column),
+                f"The column {path} has the classification {show(column.classification)}, which is not known.",
+                did_you_mean(column.classification, CLASSIFICATIONS),
+            )
+
+
+def _promises(contract: Contract, findings: Findings) -> None:
+    if contract.sla.retention_column is not None:
+        _known(contract, [contract.sla.retention_column], "retention promise", ("slaProperties",), findings)
+    if not contract.owners:
+        findings.error("contract-owner-missing", (), f"The product {contract.key} has no owner.", "Add team, or owners to domain.yaml.")
+
+
+_LAWS: tuple[Callable[[Contract, Findings], None], ...] = (
+    _primary_key, _modes, _sort_order, _stream, _partitions, _descriptions, _classifications, _promises,
+)  # fmt: skip
