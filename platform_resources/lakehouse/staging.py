@@ -66,7 +66,7 @@ ANY = _Any()
 class Fence:
     """What must still hold on the head at commit; what it does not name may change freely.
 
-    `position` is the position the writer started from (None: the table had none), `epoch` the drain's own.
+    `position` is the position the writer started from (None: the table had none), `epoch` the drain's own (0: the table had none).
     """
 
     position: Any = ANY
@@ -79,7 +79,7 @@ class Fence:
             Fenced: another writer moved the position or took a newer epoch.
         """
         name = ".".join(table.name())
-        if self.epoch is not None and (epoch := read_epoch(table)) != self.epoch:
+        if self.epoch is not None and (epoch := read_epoch(table) or 0) != self.epoch:
             raise Fenced.by(name, f"its epoch is {epoch}, this writer's {self.epoch}")
         if self.position is not ANY and not same_position(self.position, found := read_position(table)):
             raise Fenced.by(name, f"its position is {found}, this writer started at {self.position}")
@@ -87,10 +87,12 @@ class Fence:
 
 @dataclass(frozen=True)
 class PartitionScope:
-    """What an overwrite replaces: `PartitionScope.table()`, `.present()` (the partitions in the data) or `.named("2026-01-01")`."""
+    """What an overwrite replaces: `PartitionScope.table()`, `.present()` (the partitions in the data), `.named("2026-01-01")` or
+    `.listed(records)`."""
 
-    kind: Literal["table", "present", "named"]
+    kind: Literal["table", "present", "named", "listed"]
     name: str | None = None
+    records: tuple[Record, ...] = ()
 
     @classmethod
     def table(cls) -> PartitionScope:
@@ -106,6 +108,11 @@ class PartitionScope:
     def named(cls, name: str) -> PartitionScope:
         """One partition; rows outside are refused, no rows clear it."""
         return cls("named", name)
+
+    @classmethod
+    def listed(cls, records: Sequence[Record]) -> PartitionScope:
+        """These partitions and those that the data has rows of; a listed one without rows is cleared."""
+        return cls("listed", records=tuple(records))
 
 
 @dataclass(frozen=True)
@@ -290,7 +297,14 @@ class StagedWrite:
         for _ in range(10):
             updates, _requirements = self._transaction.staged
             kept = tuple(update for update in updates if isinstance(update, AddSchemaUpdate | AddSnapshotUpdate))
-            ref = SetSnapshotRefUpdate(snapshot_id=self.snapshot_id, ref_name=branch, type=SnapshotRefType.BRANCH)
+            ref = SetSnapshotRefUpdate(
+                snapshot_id=self.snapshot_id,
+                ref_name=branch,
+                type=SnapshotRefType.BRANCH,
+                max_ref_age_ms=None,
+                max_snapshot_age_ms=None,
+                min_snapshots_to_keep=None,
+            )
             try:
                 self.table._do_commit((*kept, ref), (AssertTableUUID(uuid=self.table.metadata.table_uuid),))  # noqa: SLF001
                 break
@@ -360,6 +374,8 @@ class StagedWrite:
         found = {_key(file.partition): file.partition for file in (*self.written, *self.removed)}
         if self._work.partition is not None:
             found.setdefault(_key(self._work.partition), self._work.partition)
+        for record in self._work.scope.records if self._work.scope is not None else ():
+            found.setdefault(_key(record), record)
         return list(found.values())
 
     def _after(self) -> list[DataFile]:
@@ -440,7 +456,10 @@ def _removals(work: _Work, table: Table, transaction: StagingTransaction) -> tup
         return _merge_removals(work, work.merge, live, transaction)
     if work.scope is None or work.scope.kind == "table" or not transaction.table_metadata.spec().fields:
         return ([], []) if work.scope and work.scope.kind == "present" and not work.files else (live, [])
-    gone = {_key(file.partition) for file in work.files} if work.scope.kind == "present" else {_key(work.partition or Record())}
+    if work.scope.kind == "named":
+        gone = {_key(work.partition or Record())}
+    else:
+        gone = {_key(file.partition) for file in work.files} | {_key(record) for record in work.scope.records}
     return [file for file in live if _key(file.partition) in gone], []
 
 
