@@ -108,7 +108,7 @@ def struct_builder(columns: tuple[Column, ...], kind: pa.DataType, *, open_: boo
             if column.required and array.null_count > nulls:
                 for index in range(len(values)):
                     if values[index] is not None and not array[index].is_valid:
-                        findings.fault(inside(index), "schema", "a value is required")
+                        findings.fault(inside(index), "schema-violation", "a value is required")
             arrays.append(array)
         mask = pa.array([value is None for value in values], pa.bool_()) if nulls else None
         return pa.StructArray.from_arrays(arrays, fields=fields, mask=mask)
@@ -133,7 +133,7 @@ def _list_builder(column: Column, element: Column) -> Build:
         if element.required and items.null_count:
             for index in range(len(flat)):
                 if not items[index].is_valid:
-                    findings.fault(inside(index), "schema", "a value is required")
+                    findings.fault(inside(index), "schema-violation", "a value is required")
         return pa.ListArray.from_arrays(pa.array(starts, pa.int32()), items, type=kind, mask=mask)
 
     return build
@@ -176,7 +176,7 @@ def _only(kind: type, values: list[Any], place: Place, findings: Findings) -> li
     what = "an object" if kind is dict else "an array"
     for index, value in enumerate(values):
         if value is not None and type(value) is not kind:
-            findings.fault(place(index), "schema", f"is not {what}")
+            findings.fault(place(index), "schema-violation", f"is not {what}")
     return [value if type(value) is kind else None for value in values]
 
 
@@ -269,7 +269,7 @@ def _instants(column: Column) -> Build:
                     if format_micros(moment) != value:
                         findings.unusual.add(place(index)[0])
                 except ValueError as error:
-                    findings.fault(place(index), "timestamp", f"{_shown(value)} {error}")
+                    findings.fault(place(index), "unreadable-timestamp", f"{_shown(value)} {error}")
             micros.append(moment)
         return pa.array(micros, pa.int64()).cast(kind)
 
@@ -292,7 +292,7 @@ def _doubles(column: Column) -> Build:
                 elif (type(value) is float and value.is_integer()) or (type(value) is int and abs(value) >= _EXACT_DOUBLE):
                     findings.unusual.add(place(index)[0])
             elif value is not None:
-                findings.fault(place(index), "schema", f"{_shown(value)} is not a number")
+                findings.fault(place(index), "schema-violation", f"{_shown(value)} is not a number")
             numbers.append(number)
         return pa.array(numbers, kind)
 
@@ -311,7 +311,7 @@ def _integer(low: int, high: int, name: str) -> Callable[[Any], int]:
         if type(value) is float and value.is_integer():
             value = int(value)
         if type(value) is not int:
-            raise FaultError("schema", f"{_shown(value)} is not a whole number")
+            raise FaultError("schema-violation", f"{_shown(value)} is not a whole number")
         if not low <= value <= high:
             raise FaultError("out-of-range", f"{_shown(value)} does not fit into {name}")
         return value
@@ -322,7 +322,7 @@ def _integer(low: int, high: int, name: str) -> Callable[[Any], int]:
 def _is(kind: type, what: str) -> Callable[[Any], Any]:
     def convert(value: Any) -> Any:
         if type(value) is not kind:
-            raise FaultError("schema", f"{_shown(value)} is not {what}")
+            raise FaultError("schema-violation", f"{_shown(value)} is not {what}")
         return value
 
     return convert
@@ -330,7 +330,7 @@ def _is(kind: type, what: str) -> Callable[[Any], Any]:
 
 def _text(value: Any) -> str:
     if type(value) is not str:
-        raise FaultError("schema", "is not a text")
+        raise FaultError("schema-violation", "is not a text")
     return value
 
 
@@ -351,12 +351,12 @@ def _bytes(text: str) -> bytes:
 
 
 def _fixed(size: int) -> Callable[[Any], bytes]:
-    read = _parsed(_bytes, "bytes", "is not base64")
+    read = _parsed(_bytes, "unreadable-bytes", "is not base64")
 
     def convert(value: Any) -> bytes:
         data: bytes = read(value)
         if len(data) != size:
-            raise FaultError("bytes", f"has {len(data)} bytes instead of {size}")
+            raise FaultError("unreadable-bytes", f"has {len(data)} bytes instead of {size}")
         return data
 
     return convert
@@ -367,7 +367,7 @@ def _decimal(kind: DecimalType) -> Callable[[Any], Decimal]:
 
     def convert(value: Any) -> Decimal:
         if type(value) is bool or type(value) not in (int, float, str):
-            raise FaultError("schema", f"{_shown(value)} is not a number")
+            raise FaultError("schema-violation", f"{_shown(value)} is not a number")
         try:
             exact = Decimal(str(value))
             if not exact.is_finite() or exact.adjusted() >= kind.precision - kind.scale:
@@ -400,13 +400,13 @@ _LEAVES: dict[type, tuple[tuple[type, ...], Callable[[Any], Any]]] = {
     IntegerType: ((int,), _integer(-(2**31), 2**31 - 1, "a 32-bit integer")),
     LongType: ((int,), _integer(-(2**63), 2**63 - 1, "a 64-bit integer")),
     StringType: ((str,), _is(str, "a text")),
-    BinaryType: ((), _parsed(_bytes, "bytes", "is not base64")),
+    BinaryType: ((), _parsed(_bytes, "unreadable-bytes", "is not base64")),
     FixedType: ((), _is(bytes, "bytes")),
     DecimalType: ((), _is(Decimal, "a number")),
-    UUIDType: ((), _parsed(lambda text: UUID(text).bytes, "uuid", "is not a UUID")),
-    DateType: ((), _parsed(parse_date, "timestamp")),
-    TimeType: ((), _parsed(parse_time, "timestamp")),
-    TimestampType: ((), _parsed(_naive, "timestamp")),
+    UUIDType: ((), _parsed(lambda text: UUID(text).bytes, "unreadable-uuid", "is not a UUID")),
+    DateType: ((), _parsed(parse_date, "unreadable-timestamp")),
+    TimeType: ((), _parsed(parse_time, "unreadable-timestamp")),
+    TimestampType: ((), _parsed(_naive, "unreadable-timestamp")),
 }
 
 __all__ = ["Build", "FaultError", "Findings", "Place", "builder", "struct_builder"]

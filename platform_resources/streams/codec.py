@@ -40,8 +40,8 @@ class Undecodable:
     """Why one event cannot become a row.
 
     `index` counts into the values given; `path` is where in the event (empty: the whole); `detail` is for people. `reason` is one of
-    `no-value`, `too-large`, `invalid-utf8`, `invalid-json`, `not-an-object`, `too-deep`, `schema`, `out-of-range`, `timestamp`,
-    `uuid`, `bytes`, `undecodable`.
+    `no-value`, `too-large`, `invalid-utf8`, `invalid-json`, `not-an-object`, `too-deep`, `schema-violation`, `out-of-range`,
+    `unreadable-timestamp`, `unreadable-uuid`, `unreadable-bytes`, `undecodable`.
     """
 
     index: int
@@ -124,7 +124,7 @@ class Codec:
             return Undecodable(index, error.reason, "", str(error))
         except ValueError as error:
             return Undecodable(index, "too-deep", "", shortened(str(error)))
-        return Undecodable(index, "schema", path, detail)
+        return Undecodable(index, "schema-violation", path, detail)
 
     def _rows(
         self, events: list[dict[str, Any]], nulls: list[bool], rows: list[int], errors: list[Undecodable]
