@@ -20,7 +20,7 @@ from platform_resources.config import Settings, load_settings
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.registry import Registry
 from platform_resources.contracts.specs import asset_spec
-from platform_resources.engines.loading import check_transform, read_transform
+from platform_resources.engines.loading import INPUT_FAULTS, check_transform, read_transform
 from platform_resources.errors import PlatformError, Problem
 from platform_resources.parts import Parts
 from platform_resources.runs import asset_key_parts
@@ -29,8 +29,9 @@ from sensors.alerts import alert_sensor
 from sensors.automation import automation_sensor
 from sensors.streams import stream_sensor
 
-# Faults of a transform that another team can cause by changing or breaking its contract. Everything else is the author's own.
-CAUSED_BY_INPUTS = re.compile(r"(unknown-(product|input|column)|type-mismatch|contract-(broken|refused)|input-)")
+# Faults of a transform that another team can cause by changing its contract: besides those of reading the input, an input's column
+# of another type, or one more or less under `select *`. The author may have caused them too; then one product refuses instead of all.
+CAUSED_BY_INPUTS = INPUT_FAULTS | {"sql-type-mismatch", "sql-missing-column", "sql-extra-column", "sql-invalid"}
 
 
 def domain_definitions(package: str, *, settings: Settings | None = None, overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -114,31 +115,24 @@ def _place(contract: Contract, parts: Parts, location: _Location) -> list[Proble
     if transform is not None and not found:
         location.derived.append(DerivedProduct(contract, transform, parts))
         return []
-    if found and all(CAUSED_BY_INPUTS.search(problem.code) for problem in found) and _reads_other_domains(contract, registry):
+    if found and all(problem.code in CAUSED_BY_INPUTS for problem in found) and _foreign_names(contract, registry):
         location.faulty.append((contract, _with_cause(contract, found[0], registry)))
         return []
     return found
 
 
-def _reads_other_domains(contract: Contract, registry: Registry) -> bool:
-    return bool(_named_products(contract, registry, foreign=True))
-
-
-def _named_products(contract: Contract, registry: Registry, *, foreign: bool) -> list[str]:
-    """Products that the transform's text names, whether or not they exist; it may be too broken to be parsed."""
+def _foreign_names(contract: Contract, registry: Registry) -> list[str]:
+    """Products of other domains that the transform's text names, whether or not they exist; it may be too broken to be parsed."""
     path = registry.transform_path(contract.key)
-    text = path.read_text(encoding="utf-8") if path is not None else ""
-    folders = sorted(
-        {domain.name for domain in registry.domains.values()}
-        | {p.name for p in (registry.project / "data_products").iterdir() if p.is_dir()}
-    )
-    named = re.findall(rf"\b({'|'.join(map(re.escape, folders))})[./](\w+)", text)
-    return sorted({f"{domain}/{name}" for domain, name in named if (domain != contract.domain) == foreign})
+    text = path.read_text(encoding="utf-8", errors="replace") if path is not None else ""
+    folders = [path.name for path in (registry.project / "data_products").iterdir() if path.is_dir() and path.name != contract.domain]
+    named = re.findall(rf"\b({'|'.join(map(re.escape, folders))})[./](\w+)", text) if folders else []
+    return sorted({f"{domain}/{name}" for domain, name in named})
 
 
 def _with_cause(contract: Contract, problem: Problem, registry: Registry) -> PlatformError:
     """The problem of the transform, and behind it what is wrong with the input, if its contract is broken."""
-    causes = [cause for key in _named_products(contract, registry, foreign=True) for cause in _errors(registry.problems_of(key))]
+    causes = [cause for key in _foreign_names(contract, registry) for cause in _errors(registry.problems_of(key))]
     said = f"{problem.message} The cause: {causes[0]}" if causes else problem.message
     return PlatformError(problem.code, said, "" if causes else problem.remedy, file=problem.file or None, line=problem.line)
 

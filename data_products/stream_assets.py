@@ -22,13 +22,13 @@ from dagster import DagsterExecutionInterruptedError, DagsterRunStatus, RunsFilt
 
 from data_products.check_results import check_evaluations
 from data_products.derived_assets import told_to_users
-from io_managers.iceberg import data_version, table_facts
+from io_managers.iceberg import data_version, refused_branch, table_facts
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.specs import asset_check_specs, asset_spec
 from platform_resources.errors import PlatformError
 from platform_resources.locks import hold
 from platform_resources.parts import Parts
-from platform_resources.runs import DOMAIN_TAG, DRAIN, KIND_TAG, asset_key_parts, drain_lock, drain_op, failed_tag
+from platform_resources.runs import DOMAIN_TAG, DRAIN, FOREGROUND_TAG, KIND_TAG, REPORT, asset_key_parts, drain_lock, drain_op, failed_tag
 from platform_resources.streams.ingestion import Drain, DrainCommit, DrainReport, drain_all
 
 REPORT_SECONDS = 15.0  # at most one materialisation per product in this time: each is a row of the event log, whatever the commit rate
@@ -46,8 +46,6 @@ class DrainConfig(dg.Config):
     skip_checks: list[str] = []  # noqa: RUF012 - pydantic copies it
     """Names of aggregate checks that do not stop the drain (recorded)."""
 
-
-REPORT = "sdp/report"  # metadata of the observation that ends a drain: its totals
 
 
 def stream_assets(contracts: Sequence[Contract], parts: Parts) -> list[dg.AssetsDefinition]:
@@ -113,7 +111,7 @@ def drain_streams(
         for contract in own:
             _tell_result(context, contract, reports[contract.key])
     _fail_for(context, own, reports)
-    if interrupted.is_set():
+    if interrupted.is_set() and FOREGROUND_TAG not in context.run.tags:  # Ctrl-C is how a person ends `sdp ingest`: no failure, no mail
         raise DagsterExecutionInterruptedError("The drain was asked to stop and has stopped after its last commit.")
     return reports
 
@@ -132,7 +130,7 @@ def _run(drains: Sequence[Drain], config: DrainConfig, drain_seconds: float, sto
     if config.until == "idle":
         return drain_all(drains, seconds=config.seconds or drain_seconds, idle_seconds=IDLE_SECONDS, stop=stop)
     if config.until == "stopped":
-        return drain_all(drains, seconds=math.inf, idle_seconds=math.inf, stop=stop)
+        return drain_all(drains, seconds=None, idle_seconds=None, stop=stop)
     if config.until == "end":
         return {drain.contract.key: drain.run(until="end", stop=stop) for drain in drains}
     raise PlatformError("drain-until-unknown", f"A drain cannot run until {config.until!r}.", "Use idle, end or stopped.")
@@ -206,19 +204,37 @@ def _fail_for(context: dg.AssetExecutionContext, contracts: Sequence[Contract], 
     """Fail the run for the products that could not go on; the others' commits stand. Each is tagged with the contract at fault, so that
     the sensor lets just these wait, and lets them go on at once when the contract is mended.
     """
-    faults = {contract: reports[contract.key].error for contract in contracts if reports[contract.key].error is not None}
+    faults: dict[str, Exception | str] = {}
+    for contract in contracts:
+        report = reports[contract.key]
+        if report.error is not None:
+            faults[contract.key] = report.error
+        elif report.stopped_by == "blocked":
+            faults[contract.key] = _blocked(contract, report, context.run_id)
     if not faults:
         return
-    context.instance.add_run_tags(context.run_id, {failed_tag(contract.key): contract.fingerprint for contract in faults})
-    unexpected = [error for error in faults.values() if not isinstance(error, PlatformError)]
+    marks = {failed_tag(contract.key): contract.fingerprint for contract in contracts if contract.key in faults}
+    context.instance.add_run_tags(context.run_id, marks)
+    unexpected = [error for error in faults.values() if isinstance(error, Exception) and not isinstance(error, PlatformError)]
     if unexpected and len(faults) == 1:
         raise unexpected[0]  # a fault of the platform keeps its trace
     for error in unexpected:
         context.log.error("".join(traceback.format_exception(error)))
+    codes = {getattr(error, "code", "check-failed" if isinstance(error, str) else type(error).__name__) for error in faults.values()}
     raise dg.Failure(
-        description="; ".join(f"{contract.key}: {error}" for contract, error in faults.items()),
-        metadata={"sdp/code": ", ".join(sorted({getattr(error, "code", type(error).__name__) for error in faults.values()}))},
+        description=" ".join(f"{key}: {error}" for key, error in faults.items()),
+        metadata={"sdp/code": ", ".join(sorted(codes))},
         allow_retries=False,
+    )
+
+
+def _blocked(contract: Contract, report: DrainReport, run_id: str) -> str:
+    failed = ", ".join(outcome.check.name for outcome in report.checks if outcome.check.blocking and not outcome.passed)
+    again = f", next try at {report.blocked_until:%H:%M:%S} UTC" if report.blocked_until is not None else ""
+    return (
+        f"stopped by the check {failed}{again}. Its position has not moved; the batch is kept on branch "
+        f"{report.refused_branch or refused_branch(run_id)}. "
+        f"Mend the contract, or go on with `sdp ingest {contract.key} --skip-check {failed}`."
     )
 
 

@@ -77,8 +77,8 @@ def propose_transforms(
             continue
         try:
             reason = _obstacle(instance, product, parts, now())
-        except PlatformError as error:  # one product's fault must not stop the others of the location
-            reason = str(error)
+        except Exception as error:  # noqa: BLE001 - one product's fault, a lost metadata file say, must not stop the others
+            reason = str(error) if isinstance(error, PlatformError) else f"cannot be looked at: {error!r}"
         if reason is None:
             requests.append(dg.RunRequest(asset_selection=keys_of([key]), tags=transform_tags(key, code_version=product.code_version)))
         elif reason:
@@ -96,5 +96,6 @@ def _obstacle(instance: dg.DagsterInstance, product: Derivable, parts: Parts, no
     past = history(instance, transform_tag(product.contract.key), transform_failed(CODE_TAG, product.code_version))
     wait = past.wait(now, product.contract.sla.frequency.total_seconds())
     if wait and past.failures:
-        return f"{past.failures} runs failed in a row, next try in {seconds(wait)}."
+        failed = "the last run failed" if past.failures == 1 else f"the last {past.failures} runs failed"
+        return f"{failed}, next try in {seconds(wait)}."
     return f"is behind, refreshed in {seconds(wait)} as its frequency says." if wait else None

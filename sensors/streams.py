@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import dagster as dg
 
@@ -16,6 +17,7 @@ from platform_resources.contracts.model import Contract
 from platform_resources.errors import PlatformError
 from platform_resources.parts import Parts
 from platform_resources.runs import drain_lock, drain_tag, drain_tags
+from platform_resources.streams.lagging import lag
 from sensors.liveness import active_work, drain_failed, history, keys_of, lock_holders, seconds
 
 INTERVAL_SECONDS = 5
@@ -23,24 +25,23 @@ INTERVAL_SECONDS = 5
 
 @dataclass(frozen=True)
 class Need:
-    """Why a stream wants a drain: events that wait, or an idle stream whose heartbeat is due."""
+    """Why a stream wants a drain (events that wait, an idle stream whose heartbeat is due), or until when a refused batch lets it rest."""
 
     events: int
     heartbeat: bool
+    blocked_until: datetime | None = None
 
     def __bool__(self) -> bool:
-        return self.events > 0 or self.heartbeat
+        return self.blocked_until is None and (self.events > 0 or self.heartbeat)
 
     def __str__(self) -> str:
-        return f"{self.events} events wait" if self.events else "heartbeat due"
+        return f"{self.events} events wait" if self.events else "its heartbeat is due"
 
 
 def need_of(contract: Contract, parts: Parts) -> Need:
     """What the log and the table say of one stream, cheaply."""
-    from platform_resources.streams.ingestion import lag
-
     found = lag(contract, parts.lakehouse, parts.log)
-    return Need(found.events, found.heartbeat_due)
+    return Need(found.events, found.heartbeat_due, found.blocked_until)
 
 
 def stream_sensor(domain: str, contracts: Sequence[Contract], parts: Parts) -> dg.SensorDefinition:
@@ -84,36 +85,42 @@ def propose_drains(
         if contract.key in working or contract.key in foreground:
             continue
         try:
-            needs[contract.key] = need(contract, parts)
-        except PlatformError as error:  # one stream's fault must not stop the others of the location
-            reasons.append(f"{contract.key}: {error}")
-    wanted = {key: found for key, found in needs.items() if found}
-    if not wanted:
+            found = need(contract, parts)
+        except Exception as error:  # noqa: BLE001 - one stream's fault must not stop the others of the location
+            reasons.append(f"{contract.key}: {error if isinstance(error, PlatformError) else repr(error)}")
+            continue
+        if found.blocked_until is not None:
+            reasons.append(f"{contract.key}: a batch was refused by a check, next try at {found.blocked_until:%H:%M:%S} UTC.")
+            continue
+        needs[contract.key] = found
+    if not any(needs.values()):
         return [], reasons
-    rested = _rested(instance, contracts, needs, reasons, now())
-    quiet = [contract.key for contract in contracts if not contract.loud and (contract.key in rested or contract.key in working)]
-    requests = [_request([contract.key]) for contract in contracts if contract.loud and contract.key in wanted and contract.key in rested]
-    if any(key in wanted and key in rested for key in quiet):
+    resting = _resting(instance, contracts, needs, reasons, now())
+    free = [contract for contract in contracts if contract.key in needs and contract.key not in resting]
+    requests = [_request([contract.key]) for contract in free if contract.loud and needs[contract.key]]
+    if any(needs[contract.key] for contract in free if not contract.loud):
         # Streams that a live run has already are asked for too: that run gives way as soon as this one is in the queue.
-        requests.append(_request(quiet))
+        takes = {contract.key for contract in free} | working.keys()
+        requests.append(_request([contract.key for contract in contracts if not contract.loud and contract.key in takes]))
     return requests, reasons
 
 
-def _rested(
+def _resting(
     instance: dg.DagsterInstance, contracts: Sequence[Contract], needs: Mapping[str, Need], reasons: list[str], now: float
 ) -> frozenset[str]:
-    """Streams that may start now: those whose drains did not fail, or whose delay after failures is over."""
-    rested = set()
+    """Streams whose delay after failed drains is not over."""
+    resting = set()
     for contract in contracts:
         if contract.key not in needs:
             continue
         past = history(instance, drain_tag(contract.key), drain_failed(contract.key, contract.fingerprint))
         wait = past.wait(now) if past.failures else 0.0
         if wait:
-            reasons.append(f"{contract.key}: {needs[contract.key]}; {past.failures} drains failed in a row, next try in {seconds(wait)}.")
-        else:
-            rested.add(contract.key)
-    return frozenset(rested)
+            resting.add(contract.key)
+            if needs[contract.key]:
+                failed = "the last drain failed" if past.failures == 1 else f"the last {past.failures} drains failed"
+                reasons.append(f"{contract.key}: {needs[contract.key]}; {failed}, next try in {seconds(wait)}.")
+    return frozenset(resting)
 
 
 def _request(keys: Sequence[str]) -> dg.RunRequest:

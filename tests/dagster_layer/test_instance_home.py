@@ -1,0 +1,59 @@
+"""DAGSTER_HOME of an instance is refreshed from the project at each start, without Dagster."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from dagster import DagsterInstance
+from dagster._core.instance.ref import InstanceRef
+
+from platform_resources.config import SOURCE_ROOT, Settings
+from platform_resources.errors import PlatformError
+from platform_resources.stack.instance import prepare_dagster_home
+
+
+def test_home_takes_the_projects_file_again_at_each_start(settings: Settings) -> None:
+    home = prepare_dagster_home(settings)
+    assert (home / "dagster.yaml").read_text() == (SOURCE_ROOT / "dagster.yaml").read_text()
+    (settings.project / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    (home / "dagster.yaml").write_text("from: an older start\n")
+    prepare_dagster_home(settings)
+    assert yaml.safe_load((home / "dagster.yaml").read_text()) == {"telemetry": {"enabled": False}}
+
+
+def test_dagster_takes_the_embedded_instance_as_it_is(settings: Settings) -> None:
+    home = prepare_dagster_home(settings)
+    with DagsterInstance.from_ref(InstanceRef.from_dir(str(home))) as instance:
+        assert not instance.telemetry_enabled
+        assert instance.run_monitoring_enabled
+        config = instance.get_concurrency_config()
+        assert config.pool_config.default_pool_limit == 1
+        assert instance.run_coordinator.dequeue_interval_seconds == 1  # type: ignore[attr-defined]
+    assert home.is_relative_to(settings.home)
+
+
+def test_a_file_mounted_in_production_is_left_alone(settings: Settings) -> None:
+    production = settings.model_copy(update={"profile": "production"})
+    production.dagster_home.mkdir(parents=True)
+    mounted = production.dagster_home / "dagster.yaml"
+    mounted.write_text("telemetry: {enabled: false} # mounted\n")
+    prepare_dagster_home(production)
+    assert "mounted" in mounted.read_text()
+
+
+def test_a_home_that_cannot_be_written_is_one_sentence(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    blocked = settings.model_copy(update={"home": tmp_path / "file"})
+    with pytest.raises(PlatformError) as caught:
+        prepare_dagster_home(blocked)
+    assert caught.value.code == "home-unwritable"
+    assert "SDP_HOME" in caught.value.remedy
+
+
+def test_preparing_a_home_imports_no_dagster() -> None:
+    code = "import sys; import platform_resources.stack.instance; sys.exit('dagster' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=SOURCE_ROOT, check=False).returncode == 0
