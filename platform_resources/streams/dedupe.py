@@ -189,7 +189,7 @@ def inserted_since(table: Table | None, contract: Contract, since_us: int) -> Ke
 def _not_before(table: Table, since_us: int) -> BooleanExpression:
     if "_log_time" not in table.schema().column_names:
         return AlwaysTrue()
-    return GreaterThanOrEqual("_log_time", np.datetime64(since_us, "us").item().isoformat() + "+00:00")  # type: ignore[call-arg]
+    return GreaterThanOrEqual("_log_time", np.datetime64(since_us, "us").item().isoformat() + "+00:00")  # type: ignore[call-arg, misc]
 
 
 def _read(table: Table, path: str, key: str, since_us: int) -> Keys:

@@ -266,12 +266,9 @@ class Drain:
         except _BlockedError as blocked:
             self._refuse(blocked)
             return
-        except BaseException as error:
+        except BaseException:
             if not publishing:  # once publishing began the commit may stand, whatever was raised: a stray file is the lesser evil
                 staged.discard()
-            if isinstance(error, (Fenced, CommitConflict)):
-                self.finish("superseded")
-                return
             raise
         failpoint("drain-after-main-commit")
         self._outcomes += audit.outcomes if audit else []
@@ -305,11 +302,7 @@ class Drain:
 
     def _publish_empty(self, watermark: Watermark, *, heartbeat: bool, extra: dict[str, str] | None = None) -> None:
         stamp = self._position_stamp(self._position, watermark, NOTHING, extra or {})
-        try:
-            commit = publish(stage_empty(self.lakehouse, self._definition, stamp, fence=self._fence()))
-        except (Fenced, CommitConflict):
-            self.finish("superseded")
-            return
+        commit = publish(stage_empty(self.lakehouse, self._definition, stamp, fence=self._fence()))
         self._adopt(self._position, watermark, NOTHING, commit, heartbeat=heartbeat)
 
     def _adopt(self, position: Offsets, watermark: Watermark, counts: dict[str, int], commit: Commit, *, heartbeat: bool) -> None:
@@ -379,16 +372,16 @@ class _Audit:
 
     def __init__(self, checks: StreamChecks) -> None:
         self._checks = checks
-        self._audited: StagedWrite | None = None
+        self._audited: int | None = None
         self.outcomes: list[CheckOutcome] = []
 
     def __call__(self, staged: StagedWrite) -> None:
-        if staged is self._audited:
+        if staged.snapshot_id == self._audited:  # restaging changes it
             return
         self.outcomes = self._checks.whole(staged)
         if any(outcome.check.blocking and not outcome.passed for outcome in self.outcomes):
             raise _BlockedError(staged, self.outcomes)
-        self._audited = staged
+        self._audited = staged.snapshot_id
 
 
 def drain_all(
@@ -443,9 +436,12 @@ def _wind_up(drains: Sequence[Drain], reason: str) -> None:
 
 
 def _guarded(drain: Drain, step: Callable[[], bool | None]) -> bool:
-    """One step of one drain; a fault ends that drain, not its neighbours."""
+    """One step of one drain; a fault ends that drain, not its neighbours, and one that was superseded has none."""
     try:
         return bool(step())
+    except (Fenced, CommitConflict):
+        drain.finish("superseded")
+        return False
     except Exception as error:  # noqa: BLE001 - it stands in the report, and whoever runs the set raises or tells it
         drain.finish("error", error)
         return False

@@ -131,7 +131,7 @@ def rows_past(table: Table, position: Offsets, reached: Offsets) -> pa.Table:
 
 def _reaching(position: Offsets, reached: Offsets) -> BooleanExpression:
     lowest = min((position.get(tp, 0) for tp, offset in reached.items() if offset > position.get(tp, 0)), default=0)
-    return GreaterThanOrEqual("_offset", lowest) if lowest else AlwaysTrue()  # type: ignore[call-arg]
+    return GreaterThanOrEqual("_offset", lowest) if lowest else AlwaysTrue()  # type: ignore[call-arg, misc]
 
 
 def _keys(table: Table, path: str) -> pa.Table:

@@ -89,7 +89,7 @@ class Watermark:
             for maximum in running.values():
                 np.minimum(lowest, maximum[:-1] if isinstance(maximum, np.ndarray) else maximum, out=lowest)
             floor = np.maximum(floor, np.where(lowest == UNKNOWN, UNKNOWN, lowest - delay))
-        return np.logical_and(honest != UNKNOWN, honest < floor)
+        return np.asarray((honest != UNKNOWN) & (honest < floor), dtype=np.bool_)
 
     def stamped(self) -> str:
         """What the next drain needs to go on, as compact JSON: `{"<topic>": {"<partition>": [event_us or null, log_us]}}`."""
