@@ -1,1 +1,137 @@
-"""The command line `sdp`. Thin: it reads arguments, calls the platform, prints a table or one JSON document."""
+"""The command line `sdp`. Thin: it reads arguments, calls the platform, prints a table or one JSON document.
+
+Here stand the list of commands and the border where errors become sentences and exit statuses; each command's module is imported
+only when it is called, so that `sdp produce` never pays for Dagster.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any, NoReturn
+
+import click
+
+from platform_resources.errors import PlatformError
+
+# Section -> command -> (module, one line for `sdp --help`). The line is here, since help must not import the module.
+SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+    "Events": {
+        "produce": ("events", "Put events on a stream, each checked against its contract."),
+        "replay": ("events", "Produce a recorded file at the pace of its event times."),
+    },
+    "Products": {
+        "ingest": ("runs", "Drain a stream into its product, in the foreground."),
+        "run": ("runs", "Compute a derived product, in the foreground."),
+        "query": ("products", "Ask SQL over all products."),
+        "list": ("products", "All products, with owner, kind and rows."),
+        "show": ("showing", "One product: columns, promises, owners, inputs, readers."),
+        "status": ("status", "How fresh and how healthy each product is."),
+    },
+    "Build": {
+        "check": ("checking", "Check every contract, transform and registration."),
+        "new": ("creating", "Draft a new domain or product."),
+    },
+    "Platform": {
+        "up": ("platform", "Run the platform: UI, daemon, one code server per domain."),
+        "doctor": ("doctor", "What this machine has and lacks, by profile."),
+        "stack": ("platform", "Start, stop and look at the real components (Kafka, ...)."),
+    },
+}
+COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+
+EXAMPLES = """\b
+Examples:
+  sdp new domain weather --owner weather-team@example.org
+  sdp new product weather/reading --from-sample readings.ndjson
+  sdp produce weather.reading.v1 readings.ndjson
+  sdp ingest weather/reading --until-idle
+  sdp query "select station, max(temperature) from weather.reading group by all"
+  sdp check && sdp up
+
+\b
+State lies under SDP_HOME (default .sdp/ in the project's folder). Commands that answer programs take --json.
+Exit status: 0 done, 1 refused or failed with one sentence on stderr, 2 wrong usage."""
+
+
+class Sdp(click.Group):
+    """The root command: lazy, grouped by section, and the border between exceptions and exit statuses."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command's name, in the order of the sections."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's module and return it."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"platform_resources.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click, with the nearest names when there is no such command."""
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=2)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands by section, with their one line; imports nothing."""
+        width = max(map(len, COMMANDS))
+        for section, commands in SECTIONS.items():
+            with formatter.section(section):
+                formatter.write_dl([(name.ljust(width), line) for name, (_, line) in commands.items()])
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, *rest: Any, **extra: Any) -> NoReturn:
+        """Run and exit: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted, 141 when nobody reads the output."""
+        extra["standalone_mode"] = False
+        try:
+            result = super().main(args, prog_name or "sdp", *rest, **extra)
+            sys.stdout.flush()
+            sys.exit(result if isinstance(result, int) else 0)
+        except PlatformError as error:
+            _tell(f"{error} [{error.code}]")
+            sys.exit(1)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            _tell("Interrupted.")
+            sys.exit(130)
+        except BrokenPipeError:
+            # The reader (head, less) has left: end as `cat` would, and keep the interpreter from complaining at exit.
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+        except Exception as error:  # noqa: BLE001 - the last border: a fault of the platform itself is told in a sentence too
+            if os.environ.get("SDP_DEBUG"):
+                traceback.print_exc()
+            what = " ".join(str(error).split()) or type(error).__name__
+            _tell(f"The platform itself failed: {type(error).__name__}: {what[:500]}. Repeat with SDP_DEBUG=1 for the trace. [internal]")
+            sys.exit(1)
+
+
+def _tell(sentence: str) -> None:
+    """One line on stderr."""
+    with contextlib.suppress(BrokenPipeError):
+        click.echo(sentence, err=True)
+
+
+@click.group(cls=Sdp, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version("shared-data-platform"), prog_name="sdp")
+def cli() -> None:
+    """Shared Data Platform: a contract and a transform become a running data product."""
+
+
+def main() -> NoReturn:
+    """Entry point of the `sdp` script."""
+    cli.main()

@@ -39,7 +39,7 @@ class ServiceState:
     @property
     def running(self) -> bool:
         """Whether that very process is alive."""
-        return _born(self.pid) == self.born
+        return born(self.pid) == self.born
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Service(ABC):
                 start_new_session=True,
                 preexec_fn=_die_with_parent if die_with_parent else None,  # noqa: PLW1509 - one call into libc, no lock is taken
             )
-        state = ServiceState(self.name, process.pid, _born(process.pid) or "", ports, self.address(ports))
+        state = ServiceState(self.name, process.pid, born(process.pid) or "", ports, self.address(ports))
         _write_state(folder, state)
         deadline = time.monotonic() + self.start_seconds
         while not self.ready(ports):
@@ -213,7 +213,7 @@ def _free_ports(names: tuple[str, ...], wanted: Mapping[str, int]) -> dict[str, 
     return ports
 
 
-def _born(pid: int) -> str | None:
+def born(pid: int) -> str | None:
     """When the process was started, in the kernel's words; None when it is gone or only waits to be collected."""
     with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)  # collect it when it is our own child

@@ -1,0 +1,182 @@
+"""A run in this process, recorded in the Dagster instance of SDP_HOME, so that the UI shows it like any other.
+
+The location is found through workspace.yaml and imported by name: no domain is known here. Which options a run takes is said by
+`platform_resources.runs`; what the commands print is in `cli.runs`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from platform_resources.config import Settings
+from platform_resources.contracts.model import Contract
+from platform_resources.errors import PlatformError
+from platform_resources.runs import FOREGROUND_TAG, asset_key_parts
+from platform_resources.stack.instance import prepare_dagster_home
+from platform_resources.workspace import Location, find_location
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # what happened is in the UI; stderr is for one sentence
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a foreground run left: its id, `success`, `failure` or `canceled`, the sentence of its failure with its code, the metadata of
+    the last materialisation and of the last observation (plain Python values), and its check results.
+    """
+
+    run_id: str
+    status: str
+    fault: str | None = None
+    code: str = "run-failed"
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    observed: Mapping[str, Any] = field(default_factory=dict)
+    checks: Sequence[Mapping[str, Any]] = ()
+
+
+def execute(settings: Settings, contract: Contract, *, tags: Mapping[str, str], config: Mapping[str, Any]) -> Outcome:
+    """Materialise one product here and now.
+
+    Raises:
+        PlatformError: `domain-unregistered`, `workspace-invalid`, `location-broken` or what the location itself refuses with.
+    """
+    import dagster as dg
+
+    home = prepare_dagster_home(settings)
+    os.environ["DAGSTER_HOME"] = str(home)
+    key = dg.AssetKey(asset_key_parts(contract.key))
+    job = _job(load_location(settings, contract.domain), key, contract)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        result = job.execute_in_process(
+            run_config={**QUIET, **config},
+            instance=instance,
+            tags={**tags, FOREGROUND_TAG: str(os.getpid())},
+            asset_selection=[key],
+            raise_on_error=False,
+        )
+        run = instance.get_run_by_id(result.run_id)
+        status = run.status.value.lower() if run else ("success" if result.success else "failure")
+    fault, code = _fault(result)
+    return Outcome(
+        result.run_id,
+        "success" if result.success else status,
+        None if result.success else fault or "The run failed without saying why.",
+        code,
+        _newest(result, "ASSET_MATERIALIZATION"),
+        _newest(result, "ASSET_OBSERVATION"),
+        [_check(event.asset_check_evaluation_data) for event in result.all_events if event.event_type_value == "ASSET_CHECK_EVALUATION"],
+    )
+
+
+def load_location(settings: Settings, domain: str) -> Any:
+    """The module of a domain's location, imported from the project as its code server does.
+
+    Raises:
+        PlatformError: `domain-unregistered`, `location-broken`, or the sentence with which the location refuses itself.
+    """
+    location = find_location(settings.project, domain)
+    use_project(settings, location.directory)
+    try:
+        return importlib.import_module(location.module)
+    except PlatformError:
+        raise
+    except Exception as error:  # whatever a team's own module raises is told with its place
+        raise _broken(location, error, settings.project) from error
+
+
+def use_project(settings: Settings, directory: Path | None = None) -> None:
+    """Let modules of the project be imported, before any of the platform's own checkout, and tell every part below which project and
+    home are meant.
+    """
+    os.environ["SDP_PROJECT"], os.environ["SDP_HOME"] = str(settings.project), str(settings.home)
+    for folder in (settings.project, directory):
+        if folder is not None and str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+
+
+def _broken(location: Location, error: Exception, project: Path) -> PlatformError:
+    trace, file, line = error.__traceback__, None, 0
+    while trace is not None:
+        name = Path(trace.tb_frame.f_code.co_filename)
+        if name.is_relative_to(project / "data_products"):
+            file, line = name.relative_to(project), trace.tb_lineno
+        trace = trace.tb_next
+    if isinstance(error, SyntaxError) and error.filename:
+        file, line = Path(error.filename), error.lineno or 0
+    what = " ".join(str(error).split())
+    return PlatformError(
+        "location-broken",
+        f"The location {location.name} cannot be loaded: {type(error).__name__}: {what}.",
+        "Mend that file.",
+        file=file,
+        line=line,
+    )
+
+
+def _job(module: Any, key: dg.AssetKey, contract: Contract) -> dg.JobDefinition:
+    """The job that materialises the asset, from whatever Definitions the module holds."""
+    import dagster as dg
+
+    for value in vars(module).values():
+        if isinstance(value, dg.Definitions):
+            repository = value.get_repository_def()
+            if key in repository.asset_graph.materializable_asset_keys:
+                return repository.get_implicit_job_def_for_assets([key]) or value.resolve_implicit_global_asset_job_def()
+    raise PlatformError(
+        "asset-absent",
+        f"The location {module.__name__} has no asset for {contract.key}.",
+        "Let its definitions.py say `defs = domain_definitions(__package__)`.",
+    )
+
+
+def _fault(result: Any) -> tuple[str | None, str]:
+    """The sentence and the code of the first failed step."""
+    for event in result.all_events:
+        if event.event_type_value == "STEP_FAILURE":
+            data = event.event_specific_data
+            if data.user_failure_data is not None:
+                metadata = _plain_metadata(data.user_failure_data.metadata)
+                return data.user_failure_data.description, str(metadata.get("sdp/code", "run-failed"))
+            error = data.error.cause or data.error
+            return " ".join(error.message.split()), "run-failed"
+        if event.event_type_value in ("PIPELINE_FAILURE", "PIPELINE_CANCELED") and event.event_specific_data is not None:
+            error = getattr(event.event_specific_data, "error", None)
+            if error is not None:
+                return " ".join(error.message.split()), "run-failed"
+    return None, "run-failed"
+
+
+def _newest(result: Any, kind: str) -> dict[str, Any]:
+    """Metadata of the run's last event of a kind."""
+    found: dict[str, Any] = {}
+    for event in result.all_events:
+        if event.event_type_value == kind:
+            data = event.event_specific_data
+            entry = data.materialization if kind == "ASSET_MATERIALIZATION" else data.asset_observation
+            found = _plain_metadata(entry.metadata)
+    return found
+
+
+def _check(evaluation: Any) -> dict[str, Any]:
+    metadata = _plain_metadata(evaluation.metadata)
+    return {
+        "name": evaluation.check_name,
+        "passed": evaluation.passed,
+        "severity": "error" if evaluation.severity.value == "ERROR" else "warning",
+        "measured": metadata.get("sdp/measured"),
+        "rows": metadata.get("sdp/rows"),
+        "description": evaluation.description,
+    }
+
+
+def _plain_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata values as Python values; those that have none (a column schema) are left out."""
+    return {name: value.value for name, value in metadata.items() if hasattr(value, "value")}

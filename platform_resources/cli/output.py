@@ -1,0 +1,277 @@
+"""What the command line prints: one JSON document for programs, tables for people, progress for those who wait.
+
+The JSON forms (times, decimals, binary) and the looks of a table are decided here and nowhere else. No command's logic.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+
+import click
+
+from platform_resources.errors import PlatformError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from rich.console import Console
+    from rich.progress import Progress
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Command(click.Command):
+    """A command of `sdp`. With `--json` everything but the one document goes to stderr, an error becomes a document too."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command with stdout kept for the answer."""
+        if not ctx.params.get("as_json"):
+            return super().invoke(ctx)
+        answer = sys.stdout
+        ctx.meta["sdp.stdout"] = answer
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                return super().invoke(ctx)
+        except PlatformError as error:
+            if not ctx.meta.get("sdp.answered"):
+                problem = error.problem()
+                write_json(
+                    {
+                        "error": {
+                            "code": problem.code,
+                            "message": problem.message,
+                            "remedy": problem.remedy,
+                            "file": problem.file,
+                            "line": problem.line,
+                        }
+                    },
+                    answer,
+                )
+            raise
+
+
+def json_option(command: F) -> F:
+    """The option `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout; all else goes to stderr.")(command)
+
+
+def answer(value: Any, *, as_json: bool, human: Callable[[Console], None]) -> None:
+    """Print a command's answer: the JSON document, or what `human` draws on the console."""
+    if not as_json:
+        human(console())
+        return
+    ctx = click.get_current_context()
+    ctx.meta["sdp.answered"] = True
+    write_json(value, ctx.meta.get("sdp.stdout") or sys.stdout)
+
+
+def write_json(value: Any, stream: IO[str]) -> None:
+    """One JSON document and a newline; lists go row by row, so that a long answer is not held twice."""
+    if isinstance(value, list | tuple | Iterator):
+        separator = "["
+        for item in value:
+            stream.write(f"{separator}\n  " if separator == "[" else ",\n  ")
+            stream.write(json.dumps(plain(item), ensure_ascii=False, allow_nan=False))
+            separator = ","
+        stream.write("[]\n" if separator == "[" else "\n]\n")
+    else:
+        stream.write(json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+    stream.flush()
+
+
+def plain(value: Any) -> Any:  # noqa: PLR0911 - one line per type is the clearest table
+    """A value as JSON knows it.
+
+    Times become ISO-8601 in UTC with `Z` (a time without a zone is UTC, as everywhere in the platform), decimals and UUIDs strings,
+    binary base64, an infinite or undefined float a string, a mapping's keys strings.
+    """
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        case datetime():
+            return iso(value)
+        case date() | time():
+            return value.isoformat()
+        case timedelta():
+            return value.total_seconds()
+        case Decimal():
+            return format(value, "f")
+        case bytes() | bytearray() | memoryview():
+            return base64.b64encode(bytes(value)).decode("ascii")
+        case UUID() | Path():
+            return str(value)
+        case dict():
+            return {key if isinstance(key, str) else str(plain(key)): plain(item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [plain(item) for item in value]
+    return plain(dict(value)) if hasattr(value, "keys") else str(value)
+
+
+def iso(value: datetime) -> str:
+    """ISO-8601 in UTC with `Z`; microseconds only where there are any."""
+    moment = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    return moment.replace(tzinfo=None).isoformat() + "Z"
+
+
+def arrow_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows of an Arrow table as dicts ready for `plain`.
+
+    A repeated column name gets `_2`, ...; maps become objects; DuckDB's HUGEINT (the type of a sum of integers, decimal(38,0) in
+    Arrow) becomes an integer again.
+    """
+    names, seen = [], set()
+    for name in table.column_names:
+        unique, number = name, 1
+        while unique in seen:
+            number += 1
+            unique = f"{name}_{number}"
+        seen.add(unique)
+        names.append(unique)
+    readers = [_reader(field.type) for field in table.schema]
+    for batch in table.to_batches(max_chunksize=10_000):
+        columns = [column.to_pylist() for column in batch.columns]
+        for values in zip(*columns, strict=True):
+            yield {name: read(value) if read else value for name, read, value in zip(names, readers, values, strict=True)}
+
+
+def _reader(kind: pa.DataType) -> Callable[[Any], Any] | None:
+    """How to turn a Python value of this Arrow type into what users mean by it; None when it is that already."""
+    from pyarrow import types
+
+    if types.is_decimal(kind) and kind.precision == 38 and kind.scale == 0:
+        return lambda value: None if value is None else int(value)
+    if types.is_map(kind):
+        key, item = _reader(kind.key_type) or _same, _reader(kind.item_type) or _same
+        return lambda value: None if value is None else {_key_text(key(k)): item(v) for k, v in value}
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        element = _reader(kind.value_type)
+        return element and (lambda value: None if value is None else [element(item) for item in value])
+    if types.is_struct(kind):
+        fields = {field.name: read for field in kind if (read := _reader(field.type))}
+        return (lambda value: None if value is None else {n: fields.get(n, _same)(v) for n, v in value.items()}) if fields else None
+    return None
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _key_text(value: Any) -> str:
+    return value if isinstance(value, str) else str(plain(value))
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A rich console: colours and the terminal's width on a terminal, plain text and 120 columns when piped."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    tty = stream.isatty()
+    return Console(file=stream, width=None if tty else 120, highlight=False, soft_wrap=False, emoji=False, markup=False)
+
+
+@dataclass(frozen=True)
+class Col:
+    """A column of a table for people: header, right-aligned for numbers, cut when long, `keep` never cut nor wrapped."""
+
+    header: str
+    right: bool = False
+    keep: bool = False
+    style: str | None = None
+
+
+def draw_table(target: Console, columns: Sequence[Col], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
+    """A table with a rule under its header, no box around; cells that do not fit are cut with an ellipsis."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = [[cell if isinstance(cell, Text) else Text(human(cell)) for cell in row] for row in rows]
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False, show_edge=False)
+    for index, column in enumerate(columns):
+        width = max([len(column.header), *(row[index].cell_len for row in cells)])
+        least = width if column.keep else min(width, 8)
+        table.add_column(
+            column.header,
+            justify="right" if column.right else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            min_width=least,
+            style=column.style,
+        )
+    for row in cells:
+        table.add_row(*row)
+    target.print(table)
+
+
+def human(value: Any) -> str:  # noqa: PLR0911 - one line per type
+    """A cell for people: short, one line."""
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}" if abs(value) < 10**15 else str(value)
+        case float():
+            return f"{value:,.4g}" if math.isfinite(value) and abs(value) < 10**6 else str(value)
+        case datetime():
+            return iso(value.replace(microsecond=0))
+        case bytes():
+            return value.hex()
+        case str():
+            return " ".join(value.split()) if "\n" in value or "\t" in value else value
+        case dict() | list() | tuple():
+            return json.dumps(plain(value), ensure_ascii=False)
+    return str(plain(value))
+
+
+def duration(seconds: float | None) -> str:
+    """A span for people: `4 s`, `12 min`, `3 h`, `2 d`."""
+    if seconds is None:
+        return "-"
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+@contextlib.contextmanager
+def progress(description: str, *, total: float | None = None) -> Iterator[Callable[..., None]]:
+    """Progress on stderr while the block runs, only on a terminal.
+
+    Yields a function `advance(by=1, text=None)`; calling it costs nothing when nobody looks.
+    """
+    if not sys.stderr.isatty():
+        yield _ignore
+        return
+    with _bar(total) as bar:
+        task = bar.add_task(description, total=total)
+
+        def advance(by: float = 1, text: str | None = None) -> None:
+            bar.update(task, advance=by, **({"description": text} if text else {}))  # type: ignore[arg-type]
+
+        yield advance
+
+
+def _ignore(by: float = 1, text: str | None = None) -> None:
+    """Nobody looks."""
+
+
+def _bar(total: float | None) -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = [SpinnerColumn(), TextColumn("{task.description}")]
+    columns += [BarColumn(), MofNCompleteColumn()] if total is not None else [TextColumn("{task.completed:,.0f}")]
+    return Progress(*columns, TimeElapsedColumn(), console=console(stderr=True), transient=True)

@@ -1,0 +1,158 @@
+"""`sdp query` and `sdp list`: what products there are and what is in them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from platform_resources.cli.output import Col, Command, answer, arrow_rows, draw_table, json_option, progress
+from platform_resources.config import Settings, load_settings
+from platform_resources.contracts.model import Contract
+from platform_resources.contracts.registry import Registry
+from platform_resources.errors import PlatformError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyiceberg.table import Table
+    from rich.console import Console
+
+SHOWN_ROWS = 40
+
+
+@click.command("query", cls=Command)
+@click.argument("sql")
+@click.option("--limit", type=click.IntRange(0), metavar="N", help=f"At most N rows; people see {SHOWN_ROWS} unless they say otherwise.")
+@click.option("--include-quarantine", is_flag=True, help="Make the quarantine tables views too.")
+@json_option
+def query_command(sql: str, limit: int | None, include_quarantine: bool, as_json: bool) -> None:
+    """Ask SQL (DuckDB's) over all products; each is a view domain.product. SQL may be - for stdin, or @FILE.
+
+    Example: sdp query "select wiki_id, count(*) from mediawiki.page_change group by all"
+    """
+    from platform_resources.sourcing import query
+
+    settings = load_settings()
+    with progress("asking"):
+        table = query(_sql_text(sql), settings, Registry.load(settings.project), include_quarantine=include_quarantine)
+    if limit is not None:
+        table = table.slice(0, limit)
+    if as_json:
+        answer(arrow_rows(table), as_json=True, human=lambda _: None)
+    else:
+        answer(None, as_json=False, human=lambda console: _draw_rows(console, table, SHOWN_ROWS if limit is None else limit))
+
+
+def _sql_text(sql: str) -> str:
+    if sql == "-":
+        return sys.stdin.read()
+    if sql.startswith("@"):
+        try:
+            return Path(sql[1:]).read_text(encoding="utf-8")
+        except OSError as error:
+            raise PlatformError(
+                "file-unreadable", f"The file {sql[1:]} cannot be read: {error.strerror}.", "Name a file with one query."
+            ) from None
+    return sql
+
+
+def _draw_rows(console: Console, table: pa.Table, limit: int) -> None:
+    """Rows as a table; one that is far too wide for the terminal is turned, a block of `column  value` lines for each row."""
+    import pyarrow as pa
+
+    rows = list(arrow_rows(table.slice(0, limit)))
+    numeric = [pa.types.is_integer(f.type) or pa.types.is_floating(f.type) or pa.types.is_decimal(f.type) for f in table.schema]
+    names = list(rows[0]) if rows else table.column_names
+    if len(names) * 9 > console.width and rows:
+        for number, row in enumerate(rows, 1):
+            console.print(f"-- row {number}", style="dim")
+            draw_table(console, [Col("column", keep=True), Col("value")], row.items())
+    else:
+        draw_table(
+            console, [Col(name, right=right) for name, right in zip(names, numeric, strict=True)], [list(row.values()) for row in rows]
+        )
+    more = table.num_rows - len(rows)
+    console.print(
+        f"{table.num_rows:,} {'row' if table.num_rows == 1 else 'rows'}" + (f", {more:,} not shown (--limit N, --json)" if more else "")
+    )
+
+
+@click.command("list", cls=Command)
+@click.option("--domain", help="Only the products of this domain.")
+@json_option
+def list_command(domain: str | None, as_json: bool) -> None:
+    """All products of the project. One whose contract is broken is listed as such; `sdp check` says why."""
+    settings = load_settings()
+    registry = Registry.load(settings.project)
+    if domain is not None and domain not in registry.domains:
+        raise PlatformError(
+            "domain-unknown", f"There is no domain {domain}.", f"Name one of: {', '.join(sorted(registry.domains)) or '(there is none)'}."
+        )
+    products = [listed(settings, registry, contract) for _, contract in sorted(registry.contracts.items())]
+    products += [_broken(key) for key in sorted(registry.broken)]
+    chosen = [product for product in products if domain in (None, product["domain"])]
+
+    def draw(console: Console) -> None:
+        columns = [
+            Col("product", keep=True),
+            Col("kind", keep=True),
+            Col("status", keep=True),
+            Col("rows", right=True, keep=True),
+            Col("owner"),
+            Col("title"),
+        ]
+        draw_table(
+            console, columns, [(p["product"], p["kind"], p["status"], p["rows"], ", ".join(p["owners"]), p["title"]) for p in chosen]
+        )
+        if not chosen:
+            console.print("There is no product yet. Begin with `sdp new domain NAME --owner ADDRESS`.")
+
+    answer(chosen, as_json=as_json, human=draw)
+
+
+def listed(settings: Settings, registry: Registry, contract: Contract) -> dict[str, Any]:
+    """The row of `sdp list`."""
+    table = table_of(settings, contract)
+    return {
+        "product": contract.key,
+        "domain": contract.domain,
+        "title": contract.title,
+        "kind": kind_of(contract, registry),
+        "status": contract.status,
+        "version": contract.version,
+        "owners": list(contract.owners),
+        "stream": contract.source.stream if contract.source else None,
+        "classification": contract.classification,
+        "column_count": len(contract.columns),
+        "rows": row_count(table) if table is not None else None,
+    }
+
+
+def _broken(key: str) -> dict[str, Any]:
+    empty = dict.fromkeys(("title", "version", "stream", "classification", "column_count", "rows"))
+    return {"product": key, "domain": key.partition("/")[0], "kind": "-", "status": "broken", "owners": [], **empty}
+
+
+def kind_of(contract: Contract, registry: Registry) -> str:
+    """What fills a product: `stream`, another source's kind, `sql` or `python`."""
+    if contract.source is not None:
+        return contract.source.kind
+    path = registry.transform_path(contract.key)
+    return {".sql": "sql", ".py": "python"}.get(path.suffix, "-") if path else "-"
+
+
+def table_of(settings: Settings, contract: Contract) -> Table | None:
+    """The product's table, None before its first commit."""
+    from platform_resources.lakehouse.catalog import Lakehouse
+
+    return Lakehouse(settings).table(contract.identifier)
+
+
+def row_count(table: Table) -> int:
+    """Rows of the table's head, from its summary."""
+    from platform_resources.lakehouse.stamp import summary_of
+
+    head = table.current_snapshot()
+    return int(summary_of(head).get("total-records", 0)) if head is not None else 0

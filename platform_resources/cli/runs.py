@@ -1,0 +1,200 @@
+"""`sdp ingest` and `sdp run`: the work of the sensors, in the foreground, for one product."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from platform_resources.cli.output import Col, Command, answer, draw_table, json_option, progress
+from platform_resources.config import Settings, load_settings
+from platform_resources.contracts.model import Contract
+from platform_resources.contracts.registry import Registry
+from platform_resources.errors import PlatformError
+from platform_resources.locks import hold, holder
+from platform_resources.runs import REPORT, drain_config, drain_lock, drain_op, drain_tags, run_lock, transform_config, transform_tags
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from platform_resources.cli.foreground import Outcome
+
+
+@click.command("ingest", cls=Command)
+@click.argument("product")
+@click.option("--until-idle", "until", flag_value="end", default="end", help="Stop at the log's end as it is now (the default).")
+@click.option("--follow", "until", flag_value="stopped", help="Go on until Ctrl-C, keeping the watermark fresh.")
+@click.option("--skip-check", "skip", multiple=True, metavar="NAME", help="Do not stop at this check (recorded); may be repeated.")
+@click.option("--recreate", is_flag=True, help="Drop the tables of a draft first and ingest the log from its beginning.")
+@json_option
+def ingest_command(product: str, until: str, skip: tuple[str, ...], recreate: bool, as_json: bool) -> None:
+    """Drain the stream of PRODUCT (domain/product) into its table: what the sensor starts, in the foreground, recorded in Dagster.
+
+    Exits 1 when another drain of the product is at work, naming its run.
+    """
+    from platform_resources.cli.foreground import execute
+
+    settings = load_settings()
+    contract = Registry.load(settings.project).get(product)
+    if not contract.is_stream:
+        raise PlatformError(
+            "not-a-stream", f"{contract.key} does not come from a stream, so there is nothing to ingest.", f"Use `sdp run {contract.key}`."
+        )
+    _known_checks(contract, skip)
+    lock = drain_lock(contract.key)
+    _refuse_if_busy(settings, contract, lock)
+    if recreate:
+        _drop(settings, contract, lock)
+    op = drain_op(contract.domain, contract.key if contract.loud else None)
+    with _events_left(settings, contract):
+        outcome = execute(settings, contract, tags=drain_tags([contract.key]), config=drain_config(op, until=until, skip_checks=skip))
+    report = outcome.observed.get(REPORT)
+    if report is None and outcome.fault is None:  # another drain took the lock between our look and our start
+        _refuse_if_busy(settings, contract, lock)
+        raise PlatformError("already-running", f"{lock} was at work in another run.", "Try again.")
+    shown = {"read": 0, "inserted": 0, "duplicates": 0, "quarantined": 0, "late": 0, "commits": 0, "position": {}, **(report or {})}
+    shown |= {"run_id": outcome.run_id, "status": outcome.status, "checks": list(outcome.checks)}
+
+    def draw(console: Console) -> None:
+        names = ("read", "inserted", "duplicates", "quarantined", "late", "commits")
+        console.print(f"{contract.key}: " + ", ".join(f"{shown[name]:,} {name}" for name in names))
+        _draw_checks(console, outcome)
+
+    answer(shown, as_json=as_json, human=draw)
+    _raise_fault(outcome)
+
+
+@click.command("run", cls=Command)
+@click.argument("product")
+@click.option("--partition", metavar="P", help="Recompute this partition only, e.g. 2026-01-01; moves no position.")
+@click.option("--recompute", is_flag=True, help="Compute everything anew from the whole inputs.")
+@click.option("--recreate", is_flag=True, help="Drop the table of a draft first.")
+@json_option
+def run_command(product: str, partition: str | None, recompute: bool, recreate: bool, as_json: bool) -> None:
+    """Compute the derived PRODUCT (domain/product) from what changed in its inputs, in the foreground, recorded in Dagster."""
+    from platform_resources.cli.foreground import execute
+
+    settings = load_settings()
+    registry = Registry.load(settings.project)
+    contract = registry.get(product)
+    if contract.is_stream:
+        raise PlatformError(
+            "not-derived", f"{contract.key} comes from a stream, so there is nothing to compute.", f"Use `sdp ingest {contract.key}`."
+        )
+    lock = run_lock(contract.key)
+    _refuse_if_busy(settings, contract, lock)
+    if recreate:
+        _drop(settings, contract, lock)
+    config = transform_config(contract.key, partition=partition, recompute=recompute)
+    with progress(f"computing {contract.key}"):
+        outcome = execute(settings, contract, tags=transform_tags(contract.key), config=config)
+    facts = outcome.facts
+    shown = {
+        "run_id": outcome.run_id,
+        "status": outcome.status,
+        "snapshot_id": facts.get("sdp/snapshot_id"),
+        "rows": facts.get("dagster/row_count"),
+        "rows_written": facts.get("sdp/rows", 0),
+        "plan": facts.get("sdp/plan"),
+        "reason": facts.get("sdp/reason"),
+        "checks": list(outcome.checks),
+    }
+
+    def draw(console: Console) -> None:
+        if outcome.status == "success":
+            written, rows = shown["rows_written"] or 0, shown["rows"] or 0
+            console.print(
+                f"{contract.key}: {written:,} rows written, {rows:,} rows in the table ({shown['plan'] or 'done'}: {shown['reason'] or ''})"
+            )
+        _draw_checks(console, outcome)
+
+    answer(shown, as_json=as_json, human=draw)
+    _raise_fault(outcome)
+
+
+def _known_checks(contract: Contract, names: tuple[str, ...]) -> None:
+    known = {check.name for check in contract.checks}
+    for name in names:
+        if name not in known:
+            raise PlatformError(
+                "check-unknown", f"{contract.key} has no check {name}.", f"Name one of: {', '.join(sorted(known)) or '(it has none)'}."
+            )
+
+
+def _refuse_if_busy(settings: Settings, contract: Contract, lock: str) -> None:
+    run_id = holder(settings.locks_path, lock)
+    if run_id is not None:
+        raise PlatformError(
+            "already-running", f"{contract.key} is already at work in run {run_id}.", "Wait for that run to end, or cancel it in the UI."
+        )
+
+
+def _drop(settings: Settings, contract: Contract, lock: str) -> None:
+    """Drop a draft's tables while holding its lock, so that no sensor's run writes at the same moment."""
+    from platform_resources.lakehouse.catalog import Lakehouse
+
+    if contract.status != "draft":
+        raise PlatformError(
+            "recreate-refused",
+            f"{contract.key} is {contract.status}: its consumers rely on its history.",
+            "Only a draft can be recreated; make a new product.",
+        )
+    with hold(settings.locks_path, lock, "--recreate"):
+        lakehouse = Lakehouse(settings)
+        lakehouse.drop(contract.identifier)
+        if contract.is_stream:
+            lakehouse.drop(contract.quarantine_identifier)
+
+
+@contextmanager
+def _events_left(settings: Settings, contract: Contract) -> Iterator[None]:
+    """Progress while a drain works: how many events are left, looked up beside it once a second."""
+    done = threading.Event()
+
+    def look(advance: Callable[..., None]) -> None:
+        from platform_resources.lakehouse.catalog import Lakehouse
+        from platform_resources.streams.lagging import lag
+        from platform_resources.streams.log import open_log
+
+        lakehouse, log = Lakehouse(settings), open_log(settings)
+        while not done.wait(1.0):
+            try:
+                advance(0, text=f"draining {contract.key}, {lag(contract, lakehouse, log).events:,} events left")
+            except Exception:  # noqa: BLE001 - progress must never fail the work it shows
+                return
+        log.close()
+
+    with progress(f"draining {contract.key}") as advance:
+        watcher = None
+        if _somebody_looks():
+            watcher = threading.Thread(target=look, args=(advance,), daemon=True)
+            watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            if watcher is not None:
+                watcher.join(timeout=2.0)
+
+
+def _somebody_looks() -> bool:
+    import sys
+
+    return sys.stderr.isatty()
+
+
+def _draw_checks(console: Console, outcome: Outcome) -> None:
+    if not outcome.checks:
+        return
+    rows: list[tuple[Any, ...]] = [
+        (check["name"], "passed" if check["passed"] else "FAILED", check["severity"], check["description"]) for check in outcome.checks
+    ]
+    draw_table(console, [Col("check", keep=True), Col("result", keep=True), Col("severity", keep=True), Col("what was found")], rows)
+
+
+def _raise_fault(outcome: Outcome) -> None:
+    if outcome.fault is not None:
+        raise PlatformError(outcome.code, outcome.fault, f"The run is {outcome.run_id}.")

@@ -1,0 +1,157 @@
+"""`sdp show`: one product, everything that its contract, its transform and its table say of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from platform_resources.cli.output import Col, Command, answer, draw_table, duration, human, json_option
+from platform_resources.cli.products import listed, table_of
+from platform_resources.config import Settings, load_settings
+from platform_resources.contracts.model import Check, Column, Contract
+from platform_resources.contracts.registry import Registry
+from platform_resources.errors import PlatformError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@click.command("show", cls=Command)
+@click.argument("product")
+@json_option
+def show_command(product: str, as_json: bool) -> None:
+    """One product (domain/product): what it is, its columns and checks, what it promises, whom it feeds, how to read it."""
+    settings = load_settings()
+    registry = Registry.load(settings.project)
+    shown = _shown(settings, registry, registry.get(product))
+    answer(shown, as_json=as_json, human=lambda console: _draw_product(console, shown))
+
+
+def _shown(settings: Settings, registry: Registry, contract: Contract) -> dict[str, Any]:
+    table = table_of(settings, contract)
+    head = table.current_snapshot() if table is not None else None
+    inputs = inputs_of(settings, registry)
+    read = f'source("{contract.key}").polars()'
+    return {
+        **listed(settings, registry, contract),
+        "identifier": contract.identifier,
+        "description": contract.description,
+        "purpose": contract.purpose,
+        "usage": contract.usage,
+        "limitations": contract.limitations,
+        "file": str(contract.path.relative_to(settings.project)) if contract.path.is_relative_to(settings.project) else str(contract.path),
+        "topics": list(contract.source.topics) if contract.source else [],
+        "support": [{"channel": s.channel, "tool": s.tool, "url": s.url} for s in contract.support],
+        "tags": list(contract.tags),
+        "write_mode": contract.write_mode,
+        "incremental": contract.incremental,
+        "primary_key": list(contract.primary_key),
+        "columns": [_column(path, column) for path, column in contract.walk()] + _own_columns(contract),
+        "checks": [_check(check) for check in contract.checks],
+        "slo": {
+            "latency_seconds": contract.sla.latency, "frequency_seconds": contract.sla.frequency, "retention_seconds": contract.sla.retention,
+            "objective": contract.sla.objective, "window": contract.sla.window,
+        },
+        "inputs": list(inputs.get(contract.key, ())),
+        "consumers": sorted(key for key, read in inputs.items() if contract.key in read),
+        "snapshot_id": head.snapshot_id if head is not None else None,
+        "location": table.location() if table is not None else None,
+        "metadata_location": table.metadata_location if table is not None else None,
+        "snippets": {
+            "sql": f'sdp query "select * from {contract.identifier} limit 10"',  # noqa: S608 - a text to paste
+            "python": f'from platform_resources import source\n{read}  # or .duckdb(), .arrow(), .at("2026-01-01T00:00:00Z")',
+        },
+    }  # fmt: skip
+
+
+def _column(path: str, column: Column) -> dict[str, Any]:
+    return {
+        "name": path,
+        "type": column.logical_type if column.children() else str(column.type),
+        "required": column.required,
+        "json": column.is_json,
+        "description": column.description,
+        "unit": column.unit,
+        "classification": column.classification,
+        "tags": list(column.tags),
+    }
+
+
+def _own_columns(contract: Contract) -> list[dict[str, Any]]:
+    """What the platform adds to a stream's table."""
+    from platform_resources.contracts.iceberg import table_definition
+
+    bare = {"json": False, "unit": None, "classification": None, "tags": ["platform"]}
+    return [
+        {"name": field.name, "type": str(field.field_type), "required": field.required, "description": field.doc or "", **bare}
+        for field in table_definition(contract).schema.fields
+        if not contract.has_column(field.name)
+    ]
+
+
+def _check(check: Check) -> dict[str, Any]:
+    names = ("name", "metric", "column", "severity", "scope", "description")
+    return {name: getattr(check, name) for name in names}
+
+
+def inputs_of(settings: Settings, registry: Registry) -> dict[str, tuple[str, ...]]:
+    """What each derived product reads; one whose transform is broken reads nothing here."""
+    derived = {key: contract for key, contract in registry.contracts.items() if registry.transform_path(key)}
+    if not derived:
+        return {}
+    from platform_resources.cli.foreground import use_project
+    from platform_resources.engines.loading import read_transform
+
+    use_project(settings)
+    found: dict[str, tuple[str, ...]] = {}
+    for key, contract in derived.items():
+        try:
+            transform = read_transform(contract, registry)
+        except PlatformError:
+            continue
+        if transform is not None:
+            found[key] = transform.inputs
+    return found
+
+
+def _draw_product(console: Console, shown: dict[str, Any]) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console.print(
+        Text.assemble((shown["product"], "bold"), f"  {shown['title']}  ({shown['kind']}, {shown['status']}, version {shown['version']})")
+    )
+    for text in (shown["purpose"] or shown["description"], shown["usage"], shown["limitations"]):
+        if text:
+            console.print(Padding(Text(text), (0, 0, 0, 2)))
+    slo = shown["slo"]
+    promise = f"at most {duration(slo['latency_seconds'].total_seconds())} old" if slo["latency_seconds"] else "none"
+    kept = f", kept {duration(slo['retention_seconds'].total_seconds())}" if slo["retention_seconds"] else ""
+    facts = [
+        ("stream", shown["stream"]), ("owners", ", ".join(shown["owners"])),
+        ("support", ", ".join(str(item["channel"]) for item in shown["support"])), ("promise", promise + kept),
+        ("class", shown["classification"]), ("primary key", ", ".join(shown["primary_key"])), ("inputs", ", ".join(shown["inputs"])),
+        ("consumers", ", ".join(shown["consumers"])), ("rows", shown["rows"]), ("snapshot", shown["snapshot_id"] and str(shown["snapshot_id"])),
+        ("location", shown["location"]), ("contract", shown["file"]),
+    ]  # fmt: skip
+    console.print()
+    for name, value in facts:
+        if value not in (None, ""):
+            console.print(f"  {name:<12} {human(value)}", soft_wrap=True)
+    rows = [
+        (
+            "  " * path.count(".") + path.rpartition(".")[2],
+            "json" if c["json"] else c["type"],
+            "required" if c["required"] else "",
+            c["description"],
+        )
+        for c in shown["columns"]
+        for path in [c["name"]]
+    ]
+    draw_table(console, [Col("column", keep=True), Col("type", keep=True), Col("", keep=True), Col("what it means")], rows)
+    if shown["checks"]:
+        checks = [(c["name"], c["severity"], c["scope"], c["description"] or c["metric"]) for c in shown["checks"]]
+        draw_table(console, [Col("check", keep=True), Col("severity", keep=True), Col("scope", keep=True), Col("what it holds")], checks)
+    console.print(shown["snippets"]["sql"], soft_wrap=True)
+    console.print(shown["snippets"]["python"], soft_wrap=True)

@@ -1,0 +1,238 @@
+"""`sdp status`: rows, freshness, lag, last run and check results of each product, from tables, log and Dagster instance. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from platform_resources.cli.output import Col, Command, answer, draw_table, duration, json_option
+from platform_resources.cli.products import row_count
+from platform_resources.cli.showing import inputs_of
+from platform_resources.config import Settings, load_settings
+from platform_resources.contracts.model import Contract
+from platform_resources.errors import PlatformError
+from platform_resources.parts import Parts
+from platform_resources.runs import FOREGROUND_TAG, asset_key_parts, drain_tag, transform_tag
+
+if TYPE_CHECKING:
+    import dagster as dg
+    from pyiceberg.table import Table
+    from rich.console import Console
+    from rich.text import Text
+
+
+@click.command("status", cls=Command)
+@click.argument("products", nargs=-1, metavar="[D/P]...")
+@json_option
+def status_command(products: tuple[str, ...], as_json: bool) -> None:
+    """How fresh and how healthy each product is; without names, all of them.
+
+    The watermark is the time up to which the data is complete; lag_seconds is the wall clock minus it. lag_events are the events on the
+    log, or the changed rows of the inputs, that the product has not taken in yet.
+    """
+    settings = load_settings()
+    parts = Parts(settings)
+    registry = parts.registry
+    chosen = [registry.get(key) for key in products] if products else [contract for _, contract in sorted(registry.contracts.items())]
+    inputs = inputs_of(settings, registry)
+    work = _work(settings, chosen)
+    found = [{**_data(contract, parts, inputs.get(contract.key, ())), **work[contract.key]} for contract in chosen]
+    answer(found, as_json=as_json, human=lambda console: _draw(console, found, settings))
+
+
+def _data(contract: Contract, parts: Parts, inputs: Sequence[str]) -> dict[str, Any]:
+    from platform_resources.lakehouse.stamp import read_watermark
+
+    table = parts.lakehouse.table(contract.identifier)
+    head = table.current_snapshot() if table is not None else None
+    watermark = read_watermark(table) if table is not None else None
+    facts: dict[str, Any] = {
+        "product": contract.key,
+        "rows": row_count(table) if table is not None else 0,
+        "snapshot_id": head.snapshot_id if head is not None else None,
+        "last_event_time": last_event_time(table, contract, parts.settings) if table is not None else None,
+        "watermark": watermark,
+    }
+    events, blocked_until = _stream_lag(contract, parts) if contract.is_stream else (_input_lag(table, inputs, parts), None)
+    seconds = None if watermark is None else max(0.0, (datetime.now(UTC) - watermark).total_seconds())
+    return {**facts, "lag_events": events, "lag_seconds": seconds, "blocked_until": blocked_until}
+
+
+def _stream_lag(contract: Contract, parts: Parts) -> tuple[int | None, datetime | None]:
+    from platform_resources.streams.lagging import lag
+
+    try:
+        found = lag(contract, parts.lakehouse, parts.log)
+    except PlatformError as error:  # a silent broker must not hide what the tables say
+        click.echo(f"{contract.key}: {error}", err=True)
+        return None, None
+    return found.events, found.blocked_until
+
+
+def _input_lag(table: Table | None, inputs: Sequence[str], parts: Parts) -> int | None:
+    """Rows added to or deleted from the inputs since the snapshots in the product's position; None when a position is no longer in an
+    input's history.
+    """
+    from platform_resources.lakehouse.stamp import ancestors, read_position, summary_of
+
+    position = (read_position(table) if table is not None else None) or {}
+    rows = 0
+    for key in inputs:
+        source = parts.lakehouse.table(key.replace("/", "."))
+        if source is None:
+            continue
+        since = position.get(key)
+        for snapshot in ancestors(source):
+            if snapshot.snapshot_id == since:
+                break
+            summary = summary_of(snapshot)
+            if summary.get("operation") != "replace":
+                rows += int(summary.get("added-records", 0)) + int(summary.get("deleted-records", 0))
+        else:
+            if since is not None:
+                return None
+    return rows
+
+
+def last_event_time(table: Table, contract: Contract, settings: Settings) -> datetime | None:
+    """The newest event time in the table: from the manifests' upper bounds, else by a query; None when it has no such column."""
+    from pyiceberg.conversions import from_bytes
+    from pyiceberg.types import TimestampType, TimestamptzType
+
+    from platform_resources.lakehouse.files import live_files
+
+    try:
+        field = table.schema().find_field(contract.event_time)
+    except ValueError:
+        return None
+    kind = field.field_type
+    if not isinstance(kind, TimestampType | TimestamptzType):
+        return None
+    newest: int | None = None
+    for file in live_files(table.io, table.current_snapshot(), contract.identifier):
+        bound = (file.upper_bounds or {}).get(field.field_id)
+        if bound is None:
+            if (file.null_value_counts or {}).get(field.field_id) == file.record_count:
+                continue
+            return _queried_event_time(table, contract, settings)
+        micros = int(from_bytes(kind, bound))
+        newest = micros if newest is None else max(newest, micros)
+    return None if newest is None else datetime.fromtimestamp(newest / 1_000_000, UTC)
+
+
+def _queried_event_time(table: Table, contract: Contract, settings: Settings) -> datetime | None:
+    from platform_resources.engines.duck import connect
+    from platform_resources.lakehouse.reading import duckdb_scan_sql, quoted
+
+    column = ".".join(quoted(part) for part in contract.event_time.split("."))
+    with closing(connect(settings)) as con:
+        row = con.sql(f"select epoch_us(max({column})) from {duckdb_scan_sql(table)}").fetchone()  # noqa: S608 - names of the contract, quoted
+    return datetime.fromtimestamp(row[0] / 1_000_000, UTC) if row and row[0] is not None else None
+
+
+def _work(settings: Settings, contracts: Sequence[Contract]) -> dict[str, dict[str, Any]]:
+    """Last run and check results by product; empty ones before the first run on this home."""
+    if not (settings.dagster_home / "history").is_dir() and settings.profile != "production":
+        return {contract.key: {"last_run": None, "checks": [_check(check, None) for check in contract.checks]} for contract in contracts}
+    import dagster as dg
+
+    from platform_resources.contracts.specs import asset_check_specs
+
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        found = {}
+        for contract in contracts:
+            key = dg.AssetKey(asset_key_parts(contract.key))
+            names = {
+                check.name: dg.AssetCheckKey(key, spec.name)
+                for check, spec in zip(contract.checks, asset_check_specs(contract), strict=True)
+            }
+            records = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(names.values())) if names else {}
+            found[contract.key] = {
+                "last_run": _last_run(instance, contract),
+                "checks": [_check(check, records.get(names[check.name])) for check in contract.checks],
+            }
+    return found
+
+
+def _last_run(instance: dg.DagsterInstance, contract: Contract) -> dict[str, Any] | None:
+    import dagster as dg
+
+    tag = drain_tag(contract.key) if contract.is_stream else transform_tag(contract.key)
+    records = instance.get_run_records(dg.RunsFilter(tags={tag: "1"}), limit=1)
+    if not records:  # one that was launched by hand in the UI carries no tag of ours
+        event = instance.get_latest_materialization_event(dg.AssetKey(asset_key_parts(contract.key)))
+        records = instance.get_run_records(dg.RunsFilter(run_ids=[event.run_id]), limit=1) if event else []
+    if not records:
+        return None
+    record = records[0]
+    return {
+        "run_id": record.dagster_run.run_id,
+        "status": record.dagster_run.status.value.lower(),
+        "started": _moment(record.start_time),
+        "ended": _moment(record.end_time),
+        "foreground": FOREGROUND_TAG in record.dagster_run.tags,
+    }
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def _check(check: Any, record: Any) -> dict[str, Any]:
+    evaluation = record.evaluation if record is not None else None
+    metadata: Mapping[str, Any] = evaluation.metadata if evaluation is not None else {}
+    return {
+        "name": check.name,
+        "severity": check.severity,
+        "passed": evaluation.passed if evaluation is not None else None,
+        "measured": metadata["sdp/measured"].value if "sdp/measured" in metadata else None,
+        "time": _moment(record.event.timestamp) if evaluation is not None and record.event is not None else None,
+    }
+
+
+def _draw(console: Console, found: Sequence[Mapping[str, Any]], settings: Settings) -> None:
+    columns = [
+        Col("product", keep=True), Col("rows", right=True, keep=True), Col("last event", keep=True), Col("lag", right=True, keep=True),
+        Col("behind", right=True, keep=True), Col("last run", keep=True), Col("checks", keep=True),
+    ]  # fmt: skip
+    rows = [
+        (
+            p["product"],
+            p["rows"],
+            p["last_event_time"],
+            duration(p["lag_seconds"]),
+            p["lag_events"],
+            _run_text(p),
+            _checks_text(p["checks"]),
+        )
+        for p in found
+    ]
+    draw_table(console, columns, rows)
+    from platform_resources.stack.platform import running
+
+    now = running(settings)
+    console.print(f"UI: {now.url}" if now and now.url else "The platform is not running on this home; `sdp up` starts it.", soft_wrap=True)
+
+
+def _run_text(product: Mapping[str, Any]) -> Text:
+    from rich.text import Text
+
+    run = product["last_run"]
+    if run is None:
+        return Text("-")
+    style = {"success": "green", "failure": "red", "canceled": "yellow"}.get(run["status"], "cyan")
+    return Text(run["status"], style=style)
+
+
+def _checks_text(checks: Sequence[Mapping[str, Any]]) -> Text:
+    from rich.text import Text
+
+    failed = [check for check in checks if check["passed"] is False]
+    if failed:
+        return Text(f"{len(failed)} of {len(checks)} failed", style="red" if any(c["severity"] == "error" for c in failed) else "yellow")
+    known = sum(check["passed"] is True for check in checks)
+    return Text("-" if not checks else f"{known} of {len(checks)} passed", style="green" if checks and known == len(checks) else "")
