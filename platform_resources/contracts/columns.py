@@ -11,7 +11,7 @@ from pyiceberg.transforms import UnknownTransform, VoidTransform, parse_transfor
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, PrimitiveType, StringType, StructType
 
 from platform_resources.contracts.custom import read_custom
-from platform_resources.contracts.findings import Findings, did_you_mean
+from platform_resources.contracts.findings import Findings, a, did_you_mean
 from platform_resources.contracts.model import Column
 from platform_resources.contracts.typing_rules import DEFAULTS, JSON, PHYSICAL, allows, primitive
 from platform_resources.contracts.yaml_source import DocumentPath
@@ -37,7 +37,9 @@ class ColumnBuilder:
             self._check_name(name, dotted, here, parent)
             other = seen.get(name.lower())
             if other == name:
-                self.findings.error("contract-column-twice", here, f"The column {dotted} is declared twice.", "Remove or rename one of them.")
+                self.findings.error(
+                    "contract-column-twice", here, f"The column {dotted} is declared twice.", "Remove or rename one of them."
+                )
                 continue
             if other is not None:
                 self.findings.error(
@@ -148,7 +150,6 @@ class ColumnBuilder:
         dotted: str,
         nested: tuple[tuple[Column, ...], Column | None, Column | None, Column | None],
     ) -> IcebergType:
-        fields, element, key, value = nested
         if logical == "vector":
             self.findings.error(
                 "contract-type-unsupported",
@@ -162,9 +163,10 @@ class ColumnBuilder:
         if logical in ("object", "array", "map"):
             if physical is not None and physical.strip().lower() not in PHYSICAL[logical]:
                 self._refuse_physical(logical, physical, path, dotted)
-            return self._nested_type(logical, fields, element, key, value)
-        if physical is None:
-            return DEFAULTS[logical]
+            return self._nested_type(logical, *nested)
+        return DEFAULTS[logical] if physical is None else self._named_type(logical, physical, path, dotted)
+
+    def _named_type(self, logical: str, physical: str, path: DocumentPath, dotted: str) -> IcebergType:
         try:
             kind = primitive(physical)
         except ValueError as reason:
@@ -175,10 +177,10 @@ class ColumnBuilder:
                 "Write e.g. decimal(18,2) or fixed[16].",
             )
             return _PLACEHOLDER
-        if kind is None or not allows(logical, kind):
-            self._refuse_physical(logical, physical, path, dotted)
-            return _PLACEHOLDER
-        return kind
+        if kind is not None and allows(logical, kind):
+            return kind
+        self._refuse_physical(logical, physical, path, dotted)
+        return _PLACEHOLDER
 
     def _json_type(self, logical: str, path: DocumentPath, dotted: str) -> IcebergType:
         if JSON not in PHYSICAL.get(logical, ()):
@@ -189,7 +191,9 @@ class ColumnBuilder:
         self, logical: str, fields: tuple[Column, ...], element: Column | None, key: Column | None, value: Column | None
     ) -> IcebergType:
         if logical == "object" and fields:
-            return StructType(*(NestedField(next(self._ids), c.name, c.type, required=c.required, doc=c.description or None) for c in fields))
+            return StructType(
+                *(NestedField(next(self._ids), c.name, c.type, required=c.required, doc=c.description or None) for c in fields)
+            )
         if element is not None:
             return ListType(next(self._ids), element.type, element_required=element.required)
         if key is not None and value is not None:
@@ -200,13 +204,13 @@ class ColumnBuilder:
         allowed = PHYSICAL[logical]
         known = sorted({name for names in PHYSICAL.values() for name in names})
         if physical.strip().lower() in known or any(physical.lower().startswith(word) for word in ("decimal", "fixed")):
-            remedy = f"A {logical} may be {' or '.join(allowed)}; or change the logicalType."
+            remedy = f"{a(logical).capitalize()} may be {' or '.join(allowed)}; or change the logicalType."
         else:
-            remedy = did_you_mean(physical, allowed, otherwise=f"A {logical} may be {' or '.join(allowed)}.")
+            remedy = did_you_mean(physical, allowed, otherwise=f"{a(logical).capitalize()} may be {' or '.join(allowed)}.")
         self.findings.error(
             "contract-type-unsupported",
             (*path, "physicalType"),
-            f"The column {dotted} is a {logical} with the physicalType {physical}, which it cannot be stored as.",
+            f"The column {dotted} is {a(logical)} with the physicalType {physical}, which it cannot be stored as.",
             remedy,
         )
 
@@ -228,7 +232,7 @@ class ColumnBuilder:
             self.findings.error(
                 "contract-partition-type",
                 path,
-                f"The column {dotted} is a {declared['logicalType']}, which no table can be partitioned by.",
+                f"The column {dotted} is {a(declared['logicalType'])}, which no table can be partitioned by.",
                 "Partition by one of its fields, or by another column.",
             )
             return None

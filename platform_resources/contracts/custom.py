@@ -45,7 +45,7 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError("is neither true nor false")
+        raise ValueError("is neither true nor false")  # noqa: TRY004
     return value
 
 
@@ -63,13 +63,13 @@ def _share(value: Any) -> float:
 
 def _open(value: Any) -> Any:
     if not isinstance(value, bool | dict):
-        raise ValueError("is neither true, false nor a JSON Schema")
+        raise ValueError("is neither true, false nor a JSON Schema")  # noqa: TRY004
     return value
 
 
 def _schema(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError("is not a JSON Schema")
+        raise ValueError("is not a JSON Schema")  # noqa: TRY004
     return value
 
 
@@ -124,6 +124,7 @@ def read_custom(place: str, owner: Mapping[str, Any], path: DocumentPath, findin
         place: table, server, column, check, sla or contract.
         owner: the element that has `customProperties`.
         path: where the element stands in the document.
+        findings: takes what is wrong.
 
     A property with a `vendor` other than `sdp` is another tool's and passes unread, as does an unknown name that resembles none
     of ours.
@@ -152,7 +153,14 @@ def read_custom(place: str, owner: Mapping[str, Any], path: DocumentPath, findin
 
 
 def _example(name: str) -> str:
-    examples = {"dedupeWindow": "60 minutes", "watermarkDelay": "30 seconds", "loud": "true", "maxEventBytes": "1048576", "eventTime": "meta.dt"}
+    examples = {
+        "dedupeWindow": "60 minutes",
+        "watermarkDelay": "30 seconds",
+        "loud": "true",
+        "maxEventBytes": "1048576",
+        "eventTime": "meta.dt",
+        "objective": "0.99",
+    }
     return f"Write e.g. {examples[name]}." if name in examples else "Give it a value that docs/contracts.md lists."
 
 

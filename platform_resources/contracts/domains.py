@@ -63,7 +63,10 @@ def read_domain(folder: Path, *, project: Path, text: str | None = None) -> tupl
     name = document.get("name", folder.name)
     if name != folder.name:
         findings.error(
-            "domain-name", ("name",), f"The domain is named {show(name)} but lies in the folder {folder.name}.", f"Write name: {folder.name}."
+            "domain-name",
+            ("name",),
+            f"The domain is named {show(name)} but lies in the folder {folder.name}.",
+            f"Write name: {folder.name}.",
         )
     if DOMAIN_NAME.fullmatch(folder.name) is None:
         findings.error(

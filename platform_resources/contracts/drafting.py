@@ -17,7 +17,7 @@ from platform_resources.errors import PlatformError
 SAMPLE_EVENTS = 10_000
 _DATE_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_META = (
+_META: tuple[dict[str, Any], ...] = (
     {"name": "id", "logicalType": "string", "description": "Unique id of the event; the gate fills it where absent."},
     {"name": "dt", "logicalType": "timestamp", "description": "When the platform accepted the event, UTC; the gate fills it where absent."},
     {"name": "stream", "logicalType": "string", "required": True, "description": "Stream that the event belongs to."},
@@ -27,10 +27,10 @@ _META = (
 class _Dumper(yaml.SafeDumper):
     """Block style with indented lists, as people write contracts."""
 
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - PyYAML's signature
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, indentless=False)
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+    def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
@@ -51,7 +51,7 @@ def draft_from_event_schema(
     title, version = _identity(schema, domain, product)
     table: dict[str, Any] = {"name": product, "logicalType": "object"}
     description = " ".join(str(schema.get("description") or "").split())
-    custom = [{"property": "eventTime", "value": "dt"}] if _has_event_time(shape) else []
+    custom: list[dict[str, Any]] = [{"property": "eventTime", "value": "dt"}] if _has_event_time(shape) else []
     if shape.additional is not False:
         custom.append({"property": "additionalProperties", "value": shape.additional})
     if shape.residue:
@@ -134,7 +134,8 @@ def _with_envelope(properties: list[dict[str, Any]]) -> list[dict[str, Any]]:
         names = {part["name"] for part in meta["properties"]}
         meta["properties"] = [*meta["properties"], *(dict(part) for part in _META if part["name"] not in names)]
     else:
-        raise PlatformError("event-schema-meta", "The JSON Schema declares meta as something else than an object.", "Give meta its properties.")
+        message = "The JSON Schema declares meta as something else than an object with properties."
+        raise PlatformError("event-schema-meta", message, "Give meta its properties.")
     return columns
 
 
@@ -190,7 +191,8 @@ def _event(line: bytes, number: int) -> dict[str, Any]:
     try:
         event = json.loads(line)
     except ValueError as reason:
-        raise PlatformError("sample-malformed", f"Line {number} of the sample is not JSON: {reason}.", "Give one JSON object per line.") from None
+        message = f"Line {number} of the sample is not JSON: {reason}."
+        raise PlatformError("sample-malformed", message, "Give one JSON object per line.") from None
     if not isinstance(event, dict):
         raise PlatformError("sample-malformed", f"Line {number} of the sample is no JSON object.", "Give one JSON object per line.")
     return event

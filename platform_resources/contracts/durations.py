@@ -31,7 +31,7 @@ def parse_duration(value: object, unit: str | None = None) -> timedelta:
         ValueError: with the reason, fit to stand after "the duration".
     """
     if isinstance(value, bool):
-        raise ValueError("is no length of time")
+        raise ValueError("is no length of time")  # noqa: TRY004
     text = str(value).strip()
     if unit is not None and re.fullmatch(r"\d+(\.\d+)?", text):
         seconds = unit_seconds(unit)

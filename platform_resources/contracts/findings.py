@@ -63,3 +63,8 @@ def show(value: Any, *, limit: int = 60) -> str:
     text = repr(value) if isinstance(value, str) else str(value)
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def a(noun: str) -> str:
+    """A noun with its article: `a string`, `an integer`."""
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"

@@ -43,7 +43,7 @@ STREAM_COLUMNS: tuple[NestedField, ...] = (
     NestedField(5, "_ingested_at", TimestamptzType(), required=True, doc="When the platform wrote the row, UTC."),
     NestedField(6, "_event_hash", FixedType(16), required=True, doc="Hash of the canonical event, 16 bytes."),
 )
-EXTRA_COLUMN = NestedField(7, "_extra", StringType(), required=False, doc="Fields of the event that the contract does not declare, JSON text.")
+EXTRA_COLUMN = NestedField(7, "_extra", StringType(), required=False, doc="Fields that the contract does not declare, JSON text.")
 
 # Our own configuration: these keys we set and keep; any other key on a table is a foreigner's and stays untouched.
 TABLE_PROPERTIES: Mapping[str, str] = {
@@ -176,6 +176,19 @@ def partition_columns(contract: Contract) -> tuple[tuple[str, str], ...]:
     return found or (((contract.event_time, "day"),) if contract.is_stream else ())
 
 
+def type_name(column: Column) -> str:
+    """The type as people read it: a nested column is named by its kind, JSON text by what it is."""
+    if column.is_json:
+        return "json"
+    if column.fields:
+        return "struct"
+    if column.element is not None:
+        return f"list<{type_name(column.element)}>"
+    if column.key is not None and column.value is not None:
+        return f"map<{type_name(column.key)}, {type_name(column.value)}>"
+    return str(column.type)
+
+
 def _partition_spec(contract: Contract, schema: Schema) -> PartitionSpec:
     fields = []
     for index, (path, text) in enumerate(partition_columns(contract)):
@@ -238,7 +251,7 @@ def schema_to_arrow(schema: Schema) -> pa.Schema:
     return pa.schema([_arrow_field(field.field_id, field.name, field.field_type, field.required) for field in schema.fields])
 
 
-def _arrow_field(field_id: int, name: str, kind: IcebergType, required: bool) -> pa.Field:  # noqa: FBT001
+def _arrow_field(field_id: int, name: str, kind: IcebergType, required: bool) -> pa.Field:
     return pa.field(name, arrow_type(kind), nullable=not required, metadata={b"PARQUET:field_id": str(field_id).encode()})
 
 

@@ -166,7 +166,9 @@ def shape_from_json_schema(schema: Mapping[str, Any]) -> EventShape:
     plain = importer.plain.of(schema)
     properties, additional = dict(plain.get("properties") or {}), plain.get("additionalProperties", True)
     if plain.get("type", ["object"]) != ["object"]:
-        raise PlatformError("event-schema-not-object", "The JSON Schema describes no object, but an event is one.", "Give the schema of whole events.")
+        raise PlatformError(
+            "event-schema-not-object", "The JSON Schema describes no object, but an event is one.", "Give the schema of whole events."
+        )
     if not properties and isinstance(additional, Mapping):  # a fragment that is one map: held by a column of its own
         return EventShape([importer.convert("entries", schema, required=True)], False)
     if not properties:
@@ -201,7 +203,7 @@ def _names_fault(properties: Mapping[str, Any]) -> str | None:
             return f"declares the field {name!r}, which cannot be a column's name"
         other = seen.setdefault(column.lower(), name)
         if other != name:
-            return f"declares the fields {other} and {name}, which differ only by case" if other.lower() == name.lower() else f"declares both {other} and {name}"
+            return f"declares the fields {other} and {name}, which are one name to SQL"
     return None
 
 
@@ -223,12 +225,12 @@ class _Importer:
             converted["required"] = True
             if nullable:
                 _custom(converted, "nullable", value=True)
-        return converted
+        return _ordered(converted)
 
     def _part(self, schema: Any) -> dict[str, Any]:
         """A list's element or a map's value: required unless null is one of its values."""
         value, nullable = self._value(schema)
-        return value if nullable else {**value, "required": True}
+        return _ordered(value if nullable else {**value, "required": True})
 
     def _value(self, schema: Any) -> tuple[dict[str, Any], bool]:
         """The property without name and required, and whether null is among its values."""
@@ -247,13 +249,11 @@ class _Importer:
     def _kinds(self, plain: dict[str, Any]) -> tuple[str | None, bool]:
         """The one type of a schema's values besides null (None: several, or unknown), and whether null is allowed."""
         enum = plain.get("enum")
-        if "type" in plain:
-            kinds = list(plain["type"])
-            nullable = "null" in kinds and (enum is None or None in enum)
-        else:
-            kinds, nullable = _implied_kinds(plain), enum is None or None in enum
-            if kinds is None:
-                return None, nullable
+        implied = list(plain["type"]) if "type" in plain else _implied_kinds(plain)
+        nullable = (enum is None or None in enum) and ("null" in plain.get("type", ("null",)))
+        if implied is None:
+            return None, nullable
+        kinds = implied
         kinds = [kind for kind in kinds if kind != "null"]
         if set(kinds) == {"integer", "number"}:
             kinds = ["number"]
@@ -388,3 +388,11 @@ def _options(value: dict[str, Any], plain: Mapping[str, Any], words: tuple[str, 
 
 def _custom(owner: dict[str, Any], name: str, *, value: Any) -> None:
     owner.setdefault("customProperties", []).append({"property": name, "value": value})
+
+
+_KEY_ORDER = ("name", "logicalType", "physicalType", "required", "description", "enum", "logicalTypeOptions", "customProperties")
+
+
+def _ordered(value: dict[str, Any]) -> dict[str, Any]:
+    """Keys in the order people write them, what is nested last."""
+    return {key: value[key] for key in (*_KEY_ORDER, "items", "map", "properties") if key in value}

@@ -1,4 +1,4 @@
-"""What a contract must keep beyond the ODCS schema: keys, partitions, times and modes that fit its columns, descriptions, classification."""
+"""What a contract must keep beyond the ODCS schema: keys, partitions, times and modes that fit its columns, and descriptions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pyiceberg.types import DoubleType, FloatType, PrimitiveType, TimestampType, TimestamptzType
 
 from platform_resources.contracts.domains import CLASSIFICATIONS
-from platform_resources.contracts.findings import Findings, did_you_mean, show
+from platform_resources.contracts.findings import Findings, a, did_you_mean, show
 from platform_resources.contracts.iceberg import parse_sort_term
 from platform_resources.contracts.model import Column, Contract
 from platform_resources.contracts.yaml_source import DocumentPath
@@ -64,7 +64,7 @@ def _primary_key(contract: Contract, findings: Findings) -> None:
             findings.error(
                 "contract-primary-key-type",
                 path,
-                f"The primary key {name} is a {column.logical_type} that cannot identify a row.",
+                f"The primary key {name} is {a(column.logical_type)} that cannot identify a row.",
                 "Use a text, whole number, date, time or boolean outside of lists and maps.",
             )
         elif not column.required:
@@ -74,7 +74,7 @@ def _primary_key(contract: Contract, findings: Findings) -> None:
                 f"The primary key {name} is optional, but a key is never null.",
                 "Add required: true, or remove primaryKey.",
             )
-    if contract.write_mode == "merge" and not contract.primary_key and not contract.incremental_key:
+    if contract.write_mode == "merge" and not contract.is_stream and not contract.primary_key and not contract.incremental_key:
         findings.error(
             "contract-merge-without-key",
             _at(contract, "writeMode"),
@@ -139,7 +139,7 @@ def _sort_order(contract: Contract, findings: Findings) -> None:
         for column in _known(contract, [term.column], "sortOrder", path, findings):
             if not isinstance(column.type, PrimitiveType):
                 findings.error(
-                    "contract-sort-order", path, f"The sortOrder names {term.column}, a {column.logical_type}.", "Sort by a field of it."
+                    "contract-sort-order", path, f"The sortOrder names {term.column}, {a(column.logical_type)}.", "Sort by a field of it."
                 )
 
 
@@ -159,7 +159,7 @@ def _stream(contract: Contract, findings: Findings) -> None:
             findings.error(
                 "contract-event-time-type",
                 _at(contract, "eventTime"),
-                f"The eventTime {contract.event_time} is a {column.logical_type}, which is no point in time.",
+                f"The eventTime {contract.event_time} is {a(column.logical_type)}, which is no point in time.",
                 "Name a column of logicalType timestamp.",
             )
     for column in _known(contract, [contract.dedupe_key], "dedupeKey", _at(contract, "dedupeKey"), findings):
@@ -167,7 +167,7 @@ def _stream(contract: Contract, findings: Findings) -> None:
             findings.error(
                 "contract-dedupe-key-type",
                 _at(contract, "dedupeKey"),
-                f"The dedupeKey {contract.dedupe_key} is a {column.logical_type}.",
+                f"The dedupeKey {contract.dedupe_key} is {a(column.logical_type)}.",
                 "Name a column with a single value.",
             )
 

@@ -36,7 +36,6 @@ class Column:
     field, and unless the column is `nullable` (`required` false here) its value may not be null. `line` is where it is declared.
     """
 
-
     name: str
     type: IcebergType
     required: bool = False
@@ -253,7 +252,10 @@ class Contract:
         found = self._by_path.get(path)
         if found is None:
             raise PlatformError(
-                "column-unknown", f"The contract {self.key} has no column {path}.", "Use a column that the contract declares.", file=self.path
+                "column-unknown",
+                f"The contract {self.key} has no column {path}.",
+                "Use a column that the contract declares.",
+                file=self.path,
             )
         return found
 

@@ -98,7 +98,7 @@ def measurement_sql(checks: tuple[Check, ...], relation: str) -> str:
     for index, check in enumerate(checks):
         expression = f"({query_over(check, relation)})" if check.metric == "sql" else aggregate_sql(check)
         parts.append(f"{expression} AS c{index}")
-    return f"SELECT {', '.join(parts)} FROM {relation}"
+    return f"SELECT {', '.join(parts)} FROM {relation}"  # noqa: S608 - the contract's own text
 
 
 _VERDICTS: Mapping[str, Callable[[float, tuple[float, ...]], bool]] = {

@@ -63,7 +63,9 @@ def _check_identity(document: Mapping[str, Any], path: Path, domain: Domain, fin
             "Use lower-case letters and digits with single underscores, a letter first.",
         )
     if document["id"] != identifier:
-        findings.error("contract-id", ("id",), f"The id is {show(document['id'])} but the file's place says {identifier}.", f"Write id: {identifier}.")
+        findings.error(
+            "contract-id", ("id",), f"The id is {show(document['id'])} but the file's place says {identifier}.", f"Write id: {identifier}."
+        )
     if document.get("domain", domain.name) != domain.name:
         findings.error(
             "contract-domain",
@@ -80,7 +82,10 @@ def _check_identity(document: Mapping[str, Any], path: Path, domain: Domain, fin
         )
     if _VERSION.fullmatch(str(document["version"])) is None:
         findings.error(
-            "contract-version", ("version",), f"The version {show(document['version'])} is not of the form 1.2.3.", "Write three numbers with dots."
+            "contract-version",
+            ("version",),
+            f"The version {show(document['version'])} is not of the form 1.2.3.",
+            "Write three numbers with dots.",
         )
     if document.get("status", "draft") not in STATUSES:
         findings.error(
@@ -117,9 +122,7 @@ def _properties(declared: Any, path: DocumentPath) -> list[tuple[DocumentPath, M
     return [((*path, index), item) for index, item in enumerate(declared)]
 
 
-def _compile(
-    document: Mapping[str, Any], path: Path, domain: Domain, lines: Mapping[DocumentPath, int], findings: Findings
-) -> Contract:
+def _compile(document: Mapping[str, Any], path: Path, domain: Domain, lines: Mapping[DocumentPath, int], findings: Findings) -> Contract:
     table: Mapping[str, Any] = document["schema"][0]
     custom = read_custom("table", table, _SCHEMA, findings)
     read_custom("contract", document, (), findings)

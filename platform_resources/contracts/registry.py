@@ -88,7 +88,11 @@ class Registry:
             errors = [p for p in self.problems_of(wanted) or self.problems_of(wanted.split("/")[0]) if p.severity == "error"]
             first = errors[0] if errors else Problem("", 0, "", "its contract has a fault.", "Run sdp check.")
             raise PlatformError(
-                "product-broken", f"The contract of {wanted} cannot be used: {first.message}", first.remedy, file=first.file, line=first.line
+                "product-broken",
+                f"The contract of {wanted} cannot be used: {first.message}",
+                first.remedy,
+                file=first.file,
+                line=first.line,
             )
         match = close_match(wanted, self.contracts) or next((k for k in self.contracts if k.split("/")[1] == wanted.split("/")[-1]), None)
         remedy = f"Did you mean {match}?" if match else "List the products with sdp list."

@@ -202,9 +202,7 @@ class RuleReader:
                 )
         return arguments
 
-    def _columns_of(
-        self, arguments: Mapping[str, Any], metric: str, column: str | None, name: str, path: DocumentPath
-    ) -> tuple[str, ...]:
+    def _columns_of(self, arguments: Mapping[str, Any], metric: str, column: str | None, name: str, path: DocumentPath) -> tuple[str, ...]:
         if metric != "duplicateValues":
             return (column,) if column else ()
         columns = tuple(str(part) for part in arguments.get("properties") or ((column,) if column else ()))

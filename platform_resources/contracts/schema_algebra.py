@@ -23,6 +23,9 @@ _SUBSCHEMAS = ("not", "if", "then", "else", "contains", "propertyNames", "additi
 _SUBSCHEMA_MAPS = ("properties", "patternProperties", "dependentSchemas")
 
 
+_WITHIN = "$within"  # internal: the references on whose way a nested one stands
+
+
 class Plain:
     """Plain views of the parts of one JSON Schema document."""
 
@@ -30,7 +33,6 @@ class Plain:
         self.document = document
         self._by_id: dict[str, Mapping[str, Any]] = {}
         self._index(document)
-        self._following: list[str] = []
 
     def of(self, schema: Any) -> dict[str, Any]:
         """One level made plain: no `$ref`, no `allOf`, `type` a list or absent. Children are left as they stand.
@@ -43,7 +45,8 @@ class Plain:
         if schema is False:
             return {"not": {}}
         if not isinstance(schema, Mapping):
-            raise PlatformError("event-schema-invalid", f"The JSON Schema holds {schema!r} where a schema should stand.", "Mend the JSON Schema.")
+            message = f"The JSON Schema holds {schema!r} where a schema should stand."
+            raise PlatformError("event-schema-invalid", message, "Mend the JSON Schema.")
         plain = dict(schema)
         reference = plain.pop("$ref", None)
         if reference is not None:
@@ -67,18 +70,15 @@ class Plain:
                 plain[key] = self.whole(child)
             elif isinstance(child, list):
                 plain[key] = [self.whole(part) for part in child]
+        if plain.get("additionalProperties") is True:
+            del plain["additionalProperties"]  # the default
         if len(plain.get("type", ())) == 1:
             plain["type"] = plain["type"][0]
         return plain
 
     def _follow(self, reference: str, beside: dict[str, Any]) -> dict[str, Any]:
-        if reference in self._following:
-            return {key: beside[key] for key in beside if key in ANNOTATIONS}  # recursive: anything, i.e. JSON text
-        self._following.append(reference)
-        try:
-            return merge(beside, self.of(self._target(reference)))
-        finally:
-            self._following.pop()
+        within = (*beside.pop(_WITHIN, ()), reference)
+        return merge(beside, self.of(_cut_cycles(self._target(reference), within)))
 
     def _target(self, reference: str) -> Any:
         base, _, fragment = reference.partition("#")
@@ -123,6 +123,19 @@ class Plain:
                 if "type" in folded or len(shapes) == 1:
                     return folded
         return plain
+
+
+def _cut_cycles(node: Any, within: tuple[str, ...]) -> Any:
+    """A copy whose references back into `within` allow anything (JSON text in a table), the others remember the way they came."""
+    if isinstance(node, list):
+        return [_cut_cycles(child, within) for child in node]
+    if not isinstance(node, Mapping):
+        return node
+    if isinstance(node.get("$ref"), str):
+        if node["$ref"] in within:
+            return {key: value for key, value in node.items() if key in ANNOTATIONS}
+        return {**node, _WITHIN: within}
+    return {key: child if key in ("enum", "const", "examples") else _cut_cycles(child, within) for key, child in node.items()}
 
 
 def _types(schema: Mapping[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from platform_resources.contracts.durations import show_duration
-from platform_resources.contracts.iceberg import partition_columns, partition_name, table_schema
+from platform_resources.contracts.iceberg import partition_columns, partition_name, table_schema, type_name
 from platform_resources.contracts.model import Check, Column, Contract
 from platform_resources.contracts.quality import expectation
 from platform_resources.contracts.registry import Registry
@@ -71,7 +71,7 @@ def asset_check_specs(contract: Contract) -> list[dg.AssetCheckSpec]:
 
 def column_schema(contract: Contract) -> dg.TableSchema:
     """The table's columns (the platform's own included) with types, descriptions, constraints and tags; nested fields dotted."""
-    declared = {path: column for path, column in contract.walk()}
+    declared = dict(contract.walk())
     columns = []
     for column_field in table_schema(contract).fields:
         top = declared.get(column_field.name)
@@ -99,19 +99,6 @@ def _table_column(path: str, column: Column) -> dg.TableColumn:
         constraints=dg.TableColumnConstraints(nullable=not column.required, unique=column.unique, other=_constraints(column)),
         tags={tag.replace(":", "/", 1): "" for tag in column.tags if _TAG_KEY.fullmatch(tag.replace(":", "", 1))} or None,
     )
-
-
-def type_name(column: Column) -> str:
-    """The type as people read it: a nested column is named by its kind, JSON text by what it is."""
-    if column.is_json:
-        return "json"
-    if column.fields:
-        return "struct"
-    if column.element is not None:
-        return f"list<{type_name(column.element)}>"
-    if column.key is not None and column.value is not None:
-        return f"map<{type_name(column.key)}, {type_name(column.value)}>"
-    return str(column.type)
 
 
 def _constraints(column: Column) -> list[str]:
@@ -201,7 +188,7 @@ def render(spec: dg.AssetSpec) -> dict[str, Any]:
 
 def _render_policy(policy: Any) -> dict[str, str]:
     windows = {"fail": getattr(policy, "fail_window", None), "warn": getattr(policy, "warn_window", None)}
-    return {name: str(getattr(window, "total_seconds", lambda: window)()) for name, window in windows.items() if window is not None}
+    return {name: show_duration(timedelta(days=w.days, seconds=w.seconds)) for name, w in windows.items() if w is not None}
 
 
 def _render_value(value: Any) -> Any:

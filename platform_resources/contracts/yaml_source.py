@@ -16,7 +16,7 @@ _BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is t
 DocumentPath = tuple[str | int, ...]
 
 
-class _Loader(_BaseLoader):
+class _Loader(_BaseLoader):  # type: ignore[misc]
     """Safe loader without the timestamp type."""
 
 

@@ -1,0 +1,323 @@
+"""What a domain team may get wrong in a contract, and the exact sentence, line and remedy it gets."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contracts.conftest import STREAM, TABLE, Read
+
+F = "data_products/shop/"
+
+
+def changed(text: str, old: str, new: str) -> str:
+    assert old in text
+    return text.replace(old, new)
+
+
+CASES = [
+    (
+        "key-twice",
+        changed(TABLE, "status: active\n", "status: active\nstatus: draft\n"),
+        "contract-key-twice",
+        6,
+        "The key status is given twice in the same place.",
+        "Keep one of them.",
+    ),
+    ("no-yaml", "id: shop.sales\n  x: [", "contract-yaml", 2, None, "Mend the text at this line."),
+    (
+        "typo-in-column",
+        changed(TABLE, "logicalType: date, required: true", "logicalType: date, requird: true"),
+        "contract-standard",
+        11,
+        "schema.0.properties.0 has the key requird, which ODCS 3.2 does not know.",
+        "Did you mean required?",
+    ),
+    (
+        "typo-in-type",
+        changed(TABLE, "logicalType: date,", "logicalType: dat,"),
+        "contract-standard",
+        11,
+        "schema.0.properties.0.logicalType is 'dat', which ODCS 3.2 does not allow.",
+        "Did you mean date?",
+    ),
+    (
+        "missing-version",
+        changed(TABLE, "version: 1.2.0\n", ""),
+        "contract-standard",
+        1,
+        "The contract lacks the key version.",
+        "Add it.",
+    ),
+    (
+        "id-elsewhere",
+        changed(TABLE, "id: shop.sales", "id: store.sales"),
+        "contract-id",
+        3,
+        "The id is 'store.sales' but the file's place says shop.sales.",
+        "Write id: shop.sales.",
+    ),
+    (
+        "status",
+        changed(TABLE, "status: active", "status: production"),
+        "contract-status",
+        5,
+        "The status 'production' is not known.",
+        "Use one of proposed, draft, active, deprecated, retired.",
+    ),
+    (
+        "version",
+        changed(TABLE, "version: 1.2.0", "version: '2'"),
+        "contract-version",
+        4,
+        "The version '2' is not of the form 1.2.3.",
+        "Write three numbers with dots.",
+    ),
+    (
+        "two-objects",
+        TABLE + "  - {name: other, logicalType: object, properties: [{name: a, logicalType: string}]}\n",
+        "contract-schema-count",
+        7,
+        "The contract has 2 schema objects.",
+        "One contract holds one product: give it exactly one schema object.",
+    ),
+    (
+        "object-name",
+        changed(TABLE, "- name: sales", "- name: sale"),
+        "contract-schema-name",
+        8,
+        "The schema object is named 'sale' but the product is sales.",
+        "Write name: sales.",
+    ),
+    (
+        "array-without-items",
+        changed(STREAM, ", items: {logicalType: string, required: true}", ""),
+        "contract-array-without-items",
+        27,
+        "The column tags is an array without items.",
+        "Say what it holds, e.g. items: {logicalType: string}, or physicalType: json to keep it as JSON text.",
+    ),
+    (
+        "column-twice",
+        changed(TABLE, "{name: shop,", "{name: day,"),
+        "contract-column-twice",
+        12,
+        "The column day is declared twice.",
+        "Remove or rename one of them.",
+    ),
+    (
+        "column-case",
+        changed(TABLE, "{name: amount,", "{name: Shop,"),
+        "contract-column-case",
+        13,
+        "The column Shop differs from shop only by case, which SQL cannot tell apart.",
+        "Rename one of them.",
+    ),
+    (
+        "reserved",
+        changed(TABLE, "{name: amount,", "{name: _amount,"),
+        "contract-column-reserved",
+        13,
+        "The column _amount begins with an underscore, which is kept for the platform's own columns.",
+        "Rename it; only _schema may begin so.",
+    ),
+    (
+        "type",
+        changed(TABLE, '"decimal(18,2)"', "varchar"),
+        "contract-type-unsupported",
+        13,
+        "The column amount is a number with the physicalType varchar, which it cannot be stored as.",
+        "A number may be float or double or decimal(P,S).",
+    ),
+    (
+        "decimal-digits",
+        changed(TABLE, "decimal(18,2)", "decimal(39,2)"),
+        "contract-type-unsupported",
+        13,
+        "The column amount has the physicalType decimal(39,2), which needs a precision of 1 to 38 and a scale up to it.",
+        "Write e.g. decimal(18,2) or fixed[16].",
+    ),
+    (
+        "optional-key",
+        changed(TABLE, "name: shop, logicalType: string, required: true", "name: shop, logicalType: string"),
+        "contract-primary-key-optional",
+        12,
+        "The primary key shop is optional, but a key is never null.",
+        "Add required: true, or remove primaryKey.",
+    ),
+    (
+        "partition-transform",
+        changed(TABLE, "partitioned: true,", "partitioned: true, customProperties: [{property: partitionTransform, value: hour}],"),
+        "contract-partition-transform",
+        11,
+        "The column day has the type date, which the partitionTransform hour cannot take.",
+        "Use identity or bucket[N], or another column.",
+    ),
+    (
+        "sort-unknown",
+        changed(TABLE, "    properties:", "    customProperties: [{property: sortOrder, value: [shopp]}]\n    properties:"),
+        "contract-column-unknown",
+        10,
+        "The sortOrder names the column shopp, which the contract does not declare.",
+        "Did you mean shop?",
+    ),
+    (
+        "incremental-value",
+        changed(TABLE, "    properties:", "    customProperties: [{property: incremental, value: keys}]\n    properties:"),
+        "contract-custom-value",
+        10,
+        "The custom property incremental has the value 'keys', which is not one of append, key, partition, full.",
+        "Give it a value that docs/contracts.md lists.",
+    ),
+    (
+        "event-time",
+        changed(
+            STREAM,
+            "    properties:\n      - {name: _s",
+            "    customProperties: [{property: eventTime, value: order_id}]\n    properties:\n      - {name: _s",
+        ),
+        "contract-event-time-type",
+        16,
+        "The eventTime order_id is an integer, which is no point in time.",
+        "Name a column of logicalType timestamp.",
+    ),
+    (
+        "dedupe-key",
+        changed(STREAM, "{name: id, ", "{name: uid, "),
+        "contract-column-unknown",
+        14,
+        "The dedupeKey names the column meta.id, which the contract does not declare.",
+        "Did you mean meta.uid?",
+    ),
+    (
+        "source-kind",
+        changed(STREAM, "value: stream}", "value: streem}"),
+        "contract-custom-value",
+        11,
+        "The custom property source has the value 'streem', which is not one of stream, files, xml_dump, sql_dump, database, http.",
+        "Give it a value that docs/contracts.md lists.",
+    ),
+    (
+        "host",
+        changed(STREAM, "    type: custom\n", "    type: custom\n    host: kafka.example.org\n"),
+        "contract-place-in-server",
+        10,
+        "The server events names a host, which is the profile's to know.",
+        "Remove it; name a connection instead.",
+    ),
+    (
+        "severity",
+        changed(TABLE, "mustBeGreaterThan: 0", "mustBeGreaterThan: 0, severity: fatal"),
+        "contract-check-severity",
+        15,
+        "The check some_rows has the severity fatal, which decides nothing.",
+        "Use error (blocks publication) or warning.",
+    ),
+    (
+        "check-column",
+        changed(TABLE, "metric: rowCount, mustBeGreaterThan: 0", "metric: nullValues, mustBe: 0"),
+        "contract-check-column",
+        15,
+        "The check some_rows measures nullValues, which needs a column.",
+        "Move it to the quality of that column.",
+    ),
+    (
+        "check-scope",
+        STREAM + "    quality: [{name: n, metric: rowCount, mustBe: 1, customProperties: [{property: scope, value: table}]}]\n",
+        "contract-check-scope",
+        28,
+        "The check n has table scope on a stream, which runs by cadence and cannot block.",
+        "Give it severity: warning, or the scope commit.",
+    ),
+    (
+        "description",
+        changed(TABLE, ", description: Shop.}", "}"),
+        "contract-description-missing",
+        12,
+        "The contract is active but shop has no description.",
+        "Add a description.",
+    ),
+    (
+        "retention",
+        TABLE + "slaProperties: [{property: retention, value: 3, unit: fortnights}]\n",
+        "contract-sla-value",
+        16,
+        "The promise retention is 3 fortnights, which has the unknown unit 'fortnights'.",
+        "Write e.g. value: 5, unit: minutes.",
+    ),
+    (
+        "owner",
+        TABLE + "team: {members: [{username: jdoe, role: owner}]}\n",
+        "owner-invalid",
+        16,
+        "The owner 'jdoe' is neither an e-mail address nor a team.",
+        "Write an address such as a@example.org, or team:name.",
+    ),
+    (
+        "stream-merge",
+        changed(
+            STREAM,
+            "    properties:\n      - {name: _s",
+            "    customProperties: [{property: writeMode, value: merge}]\n    properties:\n      - {name: _s",
+        ),
+        "contract-write-mode",
+        16,
+        "A stream is appended to, but the writeMode is merge.",
+        "Remove writeMode, and derive a product that merges.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "code", "line", "message", "remedy"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_a_wrong_contract_is_refused_with_one_clear_sentence(
+    read: Read, text: str, code: str, line: int, message: str | None, remedy: str
+) -> None:
+    name = "orders" if "shop.orders\n" in text else "sales"
+    contract, problems = read(text, name)
+    errors = [problem for problem in problems if problem.severity == "error"]
+    assert contract is None
+    assert [problem.code for problem in errors] == [code], [str(problem) for problem in errors]
+    assert errors[0].file == f"data_products/shop/{name}.yaml"
+    assert (errors[0].line, errors[0].remedy) == (line, remedy)
+    assert message is None or errors[0].message == message
+
+
+def test_the_contracts_that_the_cases_change_are_sound(read: Read) -> None:
+    for text in (STREAM, TABLE):
+        contract, problems = read(text)
+        assert contract is not None and problems == []
+
+
+def test_a_misspelt_custom_property_of_ours_warns_with_the_close_match(read: Read) -> None:
+    text = changed(TABLE, "    properties:", "    customProperties: [{property: sortOrdr, value: [shop]}]\n    properties:")
+    contract, problems = read(text)
+    assert contract is not None
+    assert [(p.severity, p.code, p.remedy) for p in problems] == [("warning", "contract-custom-unknown", "Did you mean sortOrder?")]
+
+
+def test_another_tools_custom_property_passes_unread(read: Read) -> None:
+    text = changed(
+        TABLE,
+        "    properties:",
+        "    customProperties: [{property: writeMod, value: 1, vendor: acme}, {property: dbtModel, value: x}]\n    properties:",
+    )
+    contract, problems = read(text)
+    assert contract is not None and problems == []
+
+
+def test_a_custom_property_in_the_wrong_place_says_where_it_belongs(read: Read) -> None:
+    text = changed(TABLE, "description: Shop.", "description: Shop., customProperties: [{property: writeMode, value: merge}]")
+    _, problems = read(text)
+    assert [(p.code, p.line, p.remedy) for p in problems] == [("contract-custom-misplaced", 12, "Move it to the table.")]
+
+
+def test_missing_descriptions_only_warn_while_a_draft(read: Read) -> None:
+    text = changed(changed(TABLE, ", description: Shop.}", "}"), "status: active", "status: draft")
+    contract, problems = read(text)
+    assert contract is not None
+    assert [(p.severity, p.line, p.message) for p in problems] == [("warning", 12, "1 description is missing: shop.")]
+
+
+def test_dates_stay_text_and_numbers_numbers(read: Read) -> None:
+    text = changed(TABLE, "description: Shop.", "description: Shop., enum: [{value: 2024-01-01}, {value: north}]")
+    contract, _ = read(text)
+    assert contract is not None and contract.column("shop").enum == ("2024-01-01", "north")
