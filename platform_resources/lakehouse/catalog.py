@@ -254,4 +254,3 @@ def _files_of(table: Table) -> Iterator[str]:
     yield from (snapshot.manifest_list for snapshot in table.metadata.snapshots)
     yield from (entry.metadata_file for entry in table.metadata.metadata_log)
     yield table.metadata_location
-

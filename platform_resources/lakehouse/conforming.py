@@ -40,6 +40,11 @@ def _narrow_type(kind: pa.DataType) -> pa.DataType:
     return pa.binary() if pa.types.is_large_binary(kind) else kind
 
 
+def empty_rows(schema: pa.Schema) -> pa.Table:
+    """A table without rows; `schema.empty_table()` fails on a nested uuid."""
+    return pa.Table.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
+
+
 class Conformer:
     """Casts blocks of one input to one table's schema.
 
@@ -59,7 +64,7 @@ class Conformer:
         Raises:
             PlatformError: `column-undeclared`, `column-missing`, `column-type`.
         """
-        self.conform(given.empty_table())
+        self.conform(empty_rows(given))
 
     def conform(self, block: pa.Table) -> pa.Table:
         """The block with exactly the table's columns, order and types.
@@ -274,7 +279,7 @@ def _mask(array: pa.Array) -> pa.Array | None:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
@@ -287,10 +292,10 @@ def _may_become(given: pa.DataType, target: pa.DataType) -> bool:
     if target == pa.uuid():
         return _is_text(given) or _is_bytes(given)
     if pa.types.is_timestamp(target):
-        return pa.types.is_timestamp(given) and (given.tz is None) == (target.tz is None)
+        return bool(pa.types.is_timestamp(given) and (given.tz is None) == (target.tz is None))
     exact = pa.types.is_integer(given) or pa.types.is_decimal(given)
     if pa.types.is_floating(target):
-        return exact or (pa.types.is_floating(given) and given.bit_width <= target.bit_width)
+        return bool(exact or (pa.types.is_floating(given) and given.bit_width <= target.bit_width))
     rules: list[tuple[Any, Any]] = [
         (pa.types.is_integer, lambda _: exact),
         (pa.types.is_decimal, lambda _: exact),

@@ -28,7 +28,7 @@ def live_files(io: FileIO, snapshot: Snapshot | None, identifier: str) -> list[D
     """
     if snapshot is None:
         return []
-    files = []
+    files: list[DataFile] = []
     for manifest in snapshot.manifests(io):
         if manifest.content == ManifestContent.DELETES and (manifest.has_added_files() or manifest.has_existing_files()):
             raise PlatformError(

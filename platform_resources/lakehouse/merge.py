@@ -18,10 +18,10 @@ from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.types import DecimalType, UUIDType
+from pyiceberg.types import DecimalType, PrimitiveType, UUIDType
 
 from platform_resources.errors import PlatformError
-from platform_resources.lakehouse.conforming import Conformer
+from platform_resources.lakehouse.conforming import Conformer, arrow_schema_of, empty_rows
 from platform_resources.lakehouse.files import read_data_file
 from platform_resources.lakehouse.parquet import DataFileWriter
 from platform_resources.lakehouse.partitions import column_at, path_of, physical
@@ -112,7 +112,7 @@ class KeySet:
                 numbers = pc.index_in(pairs, value_set=self._pairs[-1])
 
     def __len__(self) -> int:
-        return self.keys.num_rows
+        return int(self.keys.num_rows)
 
     def contains(self, keys: pa.Table) -> pa.Array:
         """A boolean per row: whether its key is in the set."""
@@ -145,7 +145,7 @@ def _within(keys: pa.ChunkedArray, file: DataFile, field_id: int, schema: Schema
     """Per key, whether one column's value lies in the file's bounds; None where the file has none."""
     kind = schema.find_type(field_id)
     low, high = (file.lower_bounds or {}).get(field_id), (file.upper_bounds or {}).get(field_id)
-    if low is None or high is None or isinstance(kind, UUIDType | DecimalType):
+    if low is None or high is None or not isinstance(kind, PrimitiveType) or isinstance(kind, UUIDType | DecimalType):
         return None
     nulls = (file.null_value_counts or {}).get(field_id)
     lower, upper = (pa.scalar(from_bytes(kind, raw), keys.type) for raw in (low, high))
@@ -164,9 +164,10 @@ def distinct_keys(batch: pa.Table, columns: KeyColumns) -> KeySet:
         counted = batch.group_by(list(columns.names)).aggregate([([], "count_all")])
         double = counted.filter(pc.greater(counted.column("count_all"), 1))
         example = ", ".join(f"{name}={double.column(name)[0].as_py()!r}" for name in columns.names)
+        counted_as = "key" if double.num_rows == 1 else "keys"
         raise PlatformError(
             "merge-duplicate-key",
-            f"The data for {columns.identifier} has {double.num_rows} keys ({', '.join(columns.names)}) more than once, e.g. {example}.",
+            f"The data for {columns.identifier} has {double.num_rows} {counted_as} of {', '.join(columns.names)} more than once, e.g. {example}.",
             "Keep one row per key in the transform, e.g. with QUALIFY row_number() OVER (PARTITION BY key ORDER BY ...) = 1.",
         )
     return keys
@@ -174,7 +175,7 @@ def distinct_keys(batch: pa.Table, columns: KeyColumns) -> KeySet:
 
 def keys_of_files(io: FileIO, files: Sequence[DataFile], columns: KeyColumns) -> pa.Table:
     """The keys of all rows of data files, read from their key columns only."""
-    empty = columns.of_rows(Conformer(columns.identifier, columns.schema, lenient=True).target.empty_table())
+    empty = columns.of_rows(empty_rows(arrow_schema_of(columns.schema)))
     parts = [
         columns.of_rows(block)
         for file in files
@@ -232,6 +233,6 @@ def _rewrite(
             yield from block.filter(pc.invert(mask)).to_batches()
 
     writer = DataFileWriter(io, metadata, identifier, lenient=True)
-    files = writer.write(pa.RecordBatchReader.from_batches(Conformer(identifier, schema).target, left()))
+    files = writer.write(pa.RecordBatchReader.from_batches(arrow_schema_of(schema), left()))
     written.extend(files)
     return files

@@ -277,7 +277,7 @@ class FileStatistics:
     def of(self, footer: pq.FileMetaData, nan_counts: dict[int, int]) -> dict[str, Any]:
         """The arguments of `DataFile` that describe the content."""
         sizes, values, nulls = dict[int, int](), dict[int, int](), dict[int, int]()
-        bounds: dict[int, tuple[Any, Any] | None] = {}
+        bounds: dict[int, tuple[Any, ...] | None] = {}
         groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
         for group in groups:
             for index in range(footer.num_columns):
@@ -326,16 +326,16 @@ def _in_structs(schema: Schema, field_id: int) -> bool:
 
 def _offset(group: pq.RowGroupMetaData) -> int:
     first = group.column(0)
-    return min(first.data_page_offset, first.dictionary_page_offset) if first.has_dictionary_page else first.data_page_offset
+    return int(min(first.data_page_offset, first.dictionary_page_offset) if first.has_dictionary_page else first.data_page_offset)
 
 
-def _widened(known: tuple[Any, ...] | None, statistics: Any, values: int, kind: PrimitiveType) -> tuple[Any, Any] | None:
+def _widened(known: tuple[Any, ...] | None, statistics: Any, values: int, kind: PrimitiveType) -> tuple[Any, ...] | None:
     """Bounds so far, widened by one row group's; () is none yet, None is unknown for good."""
     if known is None or statistics is None:
         return None
     if not statistics.has_min_max:
         only_nulls = statistics.has_null_count and statistics.null_count == values
-        return known if only_nulls else None  # type: ignore[return-value]
+        return known if only_nulls else None
     low, high = _comparable(statistics.min_raw, kind), _comparable(statistics.max_raw, kind)
     return (min(known[0], low), max(known[1], high)) if known else (low, high)
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pyiceberg.expressions.literals import literal
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table.sorting import SortDirection, SortOrder
+from pyiceberg.table.sorting import NullOrder, SortDirection, SortOrder
 from pyiceberg.transforms import (
     DayTransform,
     HourTransform,
@@ -137,14 +137,14 @@ def _codes(table: pa.Table, spec: PartitionSpec, schema: Schema) -> tuple[pa.Arr
 def _sorted(table: pa.Table, codes: pa.Array | None, schema: Schema, order: SortOrder) -> tuple[pa.Table, pa.Array | None]:
     keys, columns = [], []
     if codes is not None:
-        keys.append((_CODE, "ascending"))
+        keys.append((_CODE, "ascending", "at_end"))
         columns.append(codes)
     for position, field in enumerate(order.fields):
         pseudo = PartitionField(source_id=field.source_id, field_id=0, transform=field.transform, name="key")
         columns.append(partition_array(table, pseudo, schema).combine_chunks())
-        keys.append((f"key{position}", "ascending" if field.direction == SortDirection.ASC else "descending"))
-    nulls = "at_start" if "first" in str(order.fields[0].null_order.value) else "at_end"
-    rank = pc.sort_indices(pa.table(columns, names=[name for name, _ in keys]), sort_keys=keys, null_placement=nulls)
+        direction = "ascending" if field.direction == SortDirection.ASC else "descending"
+        keys.append((f"key{position}", direction, "at_start" if field.null_order == NullOrder.NULLS_FIRST else "at_end"))
+    rank = pc.sort_indices(pa.table(columns, names=[name for name, *_ in keys]), sort_keys=keys)
     return table.take(rank), codes.take(rank) if codes is not None else None
 
 

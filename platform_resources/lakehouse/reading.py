@@ -23,7 +23,7 @@ from pyiceberg.types import (
 )
 
 from platform_resources.errors import PlatformError
-from platform_resources.lakehouse.conforming import arrow_schema_of
+from platform_resources.lakehouse.conforming import arrow_schema_of, empty_rows
 from platform_resources.lakehouse.files import live_files, read_data_file
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def arrow_table(table: Table, snapshot_id: int | None = None) -> pa.Table:
     identifier = ".".join(table.name())
     files = live_files(table.io, snapshot, identifier)
     parts = [block for file in files for block in read_data_file(table.io, file.file_path, table.schema(), identifier)]
-    return pa.concat_tables([arrow_schema_of(table.schema()).empty_table(), *parts])
+    return pa.concat_tables([empty_rows(arrow_schema_of(table.schema())), *parts])
 
 
 def static_table(metadata_location: str) -> Table:

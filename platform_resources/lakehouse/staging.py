@@ -88,7 +88,8 @@ class Fence:
 @dataclass(frozen=True)
 class PartitionScope:
     """What an overwrite replaces: `PartitionScope.table()`, `.present()` (the partitions in the data), `.named("2026-01-01")` or
-    `.listed(records)`."""
+    `.listed(records)`.
+    """
 
     kind: Literal["table", "present", "named", "listed"]
     name: str | None = None

@@ -48,7 +48,6 @@ class StagingTransaction(Transaction):
             self._known = (base, self._updates, metadata)
         return self._known[2]
 
-
     @property
     def staged(self) -> tuple[tuple[TableUpdate, ...], tuple[TableRequirement, ...]]:
         """The updates so far and what they require."""

@@ -1,0 +1,82 @@
+"""Several processes over one SQLite catalog, and processes that die: nothing is lost, nothing doubled."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from platform_resources.config import SOURCE_ROOT
+from platform_resources.lakehouse.catalog import Lakehouse
+from platform_resources.lakehouse.stamp import read_position
+from tests.lakehouse.tables import files_on_disk, orders, read, table_of
+
+ORDERS = orders()
+
+
+def start(lakehouse: Lakehouse, mode: str, name: str, count: int, failpoints: str = "") -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.lakehouse.writer_process", str(lakehouse.settings.home), mode, name, str(count)],
+        cwd=SOURCE_ROOT,
+        env={**os.environ, "SDP_FAILPOINTS": failpoints},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> int:
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return int(out)
+
+
+def test_processes_that_start_at_once_make_one_table(lakehouse: Lakehouse) -> None:
+    for process in [start(lakehouse, "create", f"p{n}", 0) for n in range(4)]:
+        assert finish(process) == 1
+    assert len(table_of(lakehouse, ORDERS).metadata.snapshots) == 1
+    assert sum(path.suffix == ".json" for path in files_on_disk(lakehouse)) == 1  # the losers' metadata files are gone
+
+
+def test_racing_writers_lose_and_double_nothing(lakehouse: Lakehouse) -> None:
+    writers = [start(lakehouse, "append", f"p{n}", 8) for n in range(3)] + [start(lakehouse, "audited", "slow", 4)]
+    racing = [start(lakehouse, "fenced", f"f{n}", 12) for n in range(2)]
+    assert [finish(process) for process in writers] == [8, 8, 8, 4]
+    assert sum(finish(process) for process in racing) == 12
+    found = read(table_of(lakehouse, ORDERS))
+    assert Counter(row[1] for row in found if not row[1].startswith("f")) == {"p0": 8, "p1": 8, "p2": 8, "slow": 4}
+    assert sorted(row[0] for row in found if row[1].startswith("f")) == list(range(12))
+    assert read_position(table_of(lakehouse, ORDERS)) == {"t": {"0": 12}}
+    data = [path for path in files_on_disk(lakehouse) if path.suffix == ".parquet"]
+    assert len(data) == len(found)  # what was fenced left no file
+
+
+def test_racing_merges_leave_one_row_per_key(lakehouse: Lakehouse) -> None:
+    for process in [start(lakehouse, "merge", f"m{n}", 4) for n in range(3)]:
+        assert finish(process) == 4
+    found = read(table_of(lakehouse, ORDERS))
+    assert [row[0] for row in found] == list(range(4))
+    assert len(table_of(lakehouse, ORDERS).metadata.snapshots) == 13
+
+
+@pytest.mark.parametrize("point", ["after-data-files", "before-commit", "after-commit"])
+def test_a_writer_killed_at_any_point_and_started_again_writes_once(lakehouse: Lakehouse, point: str) -> None:
+    killed = start(lakehouse, "append", "p", 3, failpoints=f"{point}:kill@2")
+    killed.communicate(timeout=60)
+    assert killed.returncode == -9
+    committed = len(read(table_of(lakehouse, ORDERS)))
+    assert committed == (2 if point == "after-commit" else 1)
+    assert finish(start(lakehouse, "append", "p", 3)) == 3 - committed
+    assert read(table_of(lakehouse, ORDERS)) == [(0, "p", 1), (1, "p", 1), (2, "p", 1)]
+
+
+def test_a_zombie_that_wakes_after_its_successor_is_fenced(lakehouse: Lakehouse) -> None:
+    zombie = start(lakehouse, "fenced", "zombie", 5, failpoints="before-commit:sleep=3@2")
+    while not (table := lakehouse.table("shop.orders")) or not read(table):
+        pass
+    assert finish(start(lakehouse, "fenced", "successor", 5)) == 4
+    assert finish(zombie) == 1
+    assert [(row[0], row[1]) for row in read(table_of(lakehouse, ORDERS))] == [(0, "zombie"), *((n, "successor") for n in range(1, 5))]
