@@ -126,7 +126,7 @@ def _foreign_names(contract: Contract, registry: Registry) -> list[str]:
     path = registry.transform_path(contract.key)
     text = path.read_text(encoding="utf-8", errors="replace") if path is not None else ""
     folders = [path.name for path in (registry.project / "data_products").iterdir() if path.is_dir() and path.name != contract.domain]
-    named = re.findall(rf"\b({'|'.join(map(re.escape, folders))})[./](\w+)", text) if folders else []
+    named = re.findall(rf'\b({"|".join(map(re.escape, folders))})"?[./]"?(\w+)', text) if folders else []
     return sorted({f"{domain}/{name}" for domain, name in named})
 
 

@@ -1,7 +1,5 @@
 """A derived product as a Dagster asset: stage, audit, then publish or refuse (law 5). How rows are computed is the engines' business."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -168,7 +166,8 @@ def refusing_asset(contract: Contract, fault: PlatformError, parts: Parts, *, in
         check_specs=asset_check_specs(contract),
         pool=table_pool(contract.key),
     )
-    def _asset(config: TransformConfig) -> None:
+    def _asset(config: TransformConfig) -> Iterator[Any]:
+        yield from ()
         raise failure_of(fault)
 
     return _asset

@@ -4,8 +4,6 @@ What a drain does to a table is `platform_resources.streams.ingestion`'s; here a
 successor) and its reporting.
 """
 
-from __future__ import annotations
-
 import math
 import signal
 import threading
@@ -71,10 +69,11 @@ def _drain_asset(name: str, contracts: Sequence[Contract], parts: Parts) -> dg.A
         can_subset=True,  # also makes every output optional: what a drain did is logged while it runs, not returned
         pool=name,
     )
-    def _drain(context: dg.AssetExecutionContext, config: DrainConfig) -> None:
+    def _drain(context: dg.AssetExecutionContext, config: DrainConfig) -> Iterator[Any]:
         selected = [contract for contract in contracts if dg.AssetKey(asset_key_parts(contract.key)) in context.selected_asset_keys]
         with told_to_users():
             drain_streams(context, config, selected, parts)
+        yield from ()  # a generator, since a plain function would have to return a tuple of outputs
 
     return _drain
 

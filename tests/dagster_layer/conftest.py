@@ -214,9 +214,12 @@ class Location:
 
 @pytest.fixture
 def location(settings: Settings, instance: dg.DagsterInstance) -> Callable[..., Location]:
-    """Load a location of the test project: `location("shop")`."""
+    """Load a location of the test project, once: `location("shop")`."""
+    loaded: dict[str, Location] = {}
 
     def load(domain: str, **overrides: Any) -> Location:
-        return Location(domain, settings, instance, **overrides)
+        if overrides or domain not in loaded:
+            loaded[domain] = Location(domain, settings, instance, **overrides)
+        return loaded[domain]
 
     return load

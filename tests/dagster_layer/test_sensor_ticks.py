@@ -49,7 +49,12 @@ class Drains:
         """The sets of products of the runs asked for."""
         contracts = [self.parts.registry.get(key) for key in (CLICK, ORDER, VISIT)]
         requests, self.reasons = propose_drains(
-            self.instance, "shop", contracts, self.parts, need=lambda contract, _: self.needs[contract.key], now=lambda: self.now()
+            self.instance,
+            "shop",
+            contracts,
+            self.parts,
+            need=lambda contract, _: self.needs[contract.key],
+            now=lambda: self.now(),  # noqa: PLW0108 - a test sets `now` later
         )
         self.requests = requests
         return [{key.to_user_string() for key in request.asset_selection or ()} for request in requests]
