@@ -1,45 +1,182 @@
-"""`source("domain/product")`: the one way to load a product, and `query`, SQL over all of them. Reading only."""
+"""`source("domain/product")`: the one way to load a product, and `query`, SQL over all of them. Reading only.
+
+A product is read at one snapshot, by the engine's own reader. Following a product live and Spark come later, as further methods.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from datetime import datetime
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
+from pyiceberg.table import Table
+from sqlglot import exp
 
-from platform_resources.config import Settings
+from platform_resources.config import Settings, load_settings
+from platform_resources.contracts.model import Contract
 from platform_resources.contracts.registry import Registry
+from platform_resources.engines.duck import connect, qualified_name
+from platform_resources.engines.sql import parse_query, read_duckdb_error, referenced_tables
+from platform_resources.engines.tracing import product_of
+from platform_resources.engines.types import quote
+from platform_resources.errors import PlatformError
+from platform_resources.lakehouse.catalog import Lakehouse
+from platform_resources.lakehouse.reading import arrow_table, duckdb_scan_sql, polars_scan, snapshot_at
 
 if TYPE_CHECKING:
     import polars as pl
 
+QUARANTINE = "__quarantine"
 
+# Functions of DuckDB that reach past the query: other tables by name, the environment, the session. File access is closed by the
+# session itself (allowed_directories); this list keeps a query to the products its FROM names.
+_REFUSED_FUNCTIONS = frozenset({"query", "query_table", "getenv", "current_setting", "getvariable", "nextval", "currval", "pg_sleep", "write_log", "which_secret"})
+
+
+@dataclass(frozen=True)
 class Source:
-    """One product at one snapshot (default: its newest)."""
+    """One product at one snapshot (default: its newest at the time of reading)."""
+
+    contract: Contract
+    lakehouse: Lakehouse
+    when: int | datetime | None = None
 
     def at(self, when: int | datetime | str) -> Source:
-        """The product as it was: a snapshot id, a time, or ISO-8601 text of one."""
-        raise NotImplementedError
+        """The product as it was: a snapshot id, a time (UTC when it has no zone), or ISO-8601 text of one.
+
+        Raises:
+            PlatformError: `time-unreadable`; at reading `snapshot-unknown`.
+        """
+        if isinstance(when, str):
+            try:
+                when = int(when) if when.isdigit() and len(when) > 8 else datetime.fromisoformat(when)
+            except ValueError:
+                raise PlatformError(
+                    "time-unreadable", f"{when!r} is neither a snapshot id nor an ISO-8601 time.", "Write e.g. 2026-01-31T12:00:00Z."
+                ) from None
+        return replace(self, when=when)
 
     def duckdb(self, con: duckdb.DuckDBPyConnection | None = None) -> duckdb.DuckDBPyRelation:
-        """A DuckDB relation."""
-        raise NotImplementedError
+        """A DuckDB relation, on `con` (which must have the iceberg extension) or on a session of its own.
+
+        Raises:
+            PlatformError: `product-not-materialised`, `snapshot-unknown`.
+        """
+        table, snapshot = self._pinned()
+        return (con or connect(self.lakehouse.settings)).sql(f"SELECT * FROM {duckdb_scan_sql(table, snapshot)}")
 
     def polars(self) -> pl.LazyFrame:
-        """A Polars LazyFrame."""
-        raise NotImplementedError
+        """A Polars LazyFrame, read by Polars itself.
+
+        Raises:
+            PlatformError: as `duckdb`.
+        """
+        return polars_scan(*self._pinned())
 
     def arrow(self) -> pa.Table:
-        """An Arrow table in memory."""
-        raise NotImplementedError
+        """The whole product in memory, with the table's exact types.
+
+        Raises:
+            PlatformError: as `duckdb`.
+        """
+        return arrow_table(*self._pinned())
+
+    def _pinned(self) -> tuple[Table, int | None]:
+        table = self.lakehouse.table(self.contract.identifier)
+        if table is None:
+            raise not_materialised(self.contract)
+        return table, snapshot_at(table, self.when) if self.when is not None else table.metadata.current_snapshot_id
 
 
-def source(key: str, *, settings: Settings | None = None, registry: Registry | None = None) -> Source:
-    """A product by its key `domain/product`."""
-    raise NotImplementedError
+def not_materialised(contract: Contract) -> PlatformError:
+    """The sentence for a product whose table does not exist yet."""
+    command = "ingest" if contract.is_stream else "run"
+    return PlatformError("product-not-materialised", f"{contract.key} has no table yet.", f"Make it with `sdp {command} {contract.key}`.")
 
 
-def query(sql: str, settings: Settings, registry: Registry, *, include_quarantine: bool = False) -> pa.Table:
-    """Run one read-only query in which every product is a view `domain.product`."""
-    raise NotImplementedError
+def source(key: str, *, settings: Settings | None = None, registry: Registry | None = None, lakehouse: Lakehouse | None = None) -> Source:
+    """A product by its key `domain/product`; without arguments, of the platform that the environment describes.
+
+    Raises:
+        PlatformError: `product-unknown`.
+    """
+    settings = settings or (lakehouse.settings if lakehouse is not None else load_settings())
+    registry = registry or Registry.load(settings.project)
+    return Source(registry.get(key), lakehouse or Lakehouse(settings))
+
+
+def query(sql: str, settings: Settings, registry: Registry, *, include_quarantine: bool = False, lakehouse: Lakehouse | None = None) -> pa.Table:
+    """Run one read-only query in which every product is a view `domain.product`.
+
+    Only the products the query names are attached. The session reads no file outside the warehouse and no network; what is not one
+    SELECT over products is refused before it runs.
+
+    Args:
+        sql: one query in DuckDB's dialect.
+        settings, registry: the platform.
+        include_quarantine: let `domain.product__quarantine` be read; those tables hold what producers sent, unchecked.
+        lakehouse: the catalog to use instead of the settings' own.
+
+    Raises:
+        PlatformError: `query-refused`, `sql-syntax`, `sql-not-one-query`, `sql-bare-name`, `sql-three-part-name`, `sql-reads-file`,
+            `product-unknown`, `product-not-materialised`, `query-invalid`.
+    """
+    tree = parse_query(sql)
+    _refuse_functions(tree)
+    names = list(dict.fromkeys(product_of(table) for table in referenced_tables(tree)))
+    lakehouse = lakehouse or Lakehouse(settings)
+    with connect(settings) as con:
+        for name in names:
+            con.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(name.partition('.')[0])}")
+            con.execute(f"CREATE VIEW {qualified_name(name)} AS SELECT * FROM {_relation(name, registry, lakehouse, include_quarantine)}")
+        _lock(con, settings)
+        try:
+            statements = con.extract_statements(sql)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise PlatformError("query-refused", "The text is no query that only reads.", "Ask with one SELECT.")
+            return con.execute(statements[0]).to_arrow_table()
+        except duckdb.Error as error:
+            raise _invalid(error, sql) from None
+
+
+def _relation(name: str, registry: Registry, lakehouse: Lakehouse, include_quarantine: bool) -> str:
+    contract = registry.get(name.removesuffix(QUARANTINE))
+    if name.endswith(QUARANTINE) and not include_quarantine:
+        raise PlatformError("query-refused", f"{name} holds unchecked events and is not read by default.", "Ask for it with --include-quarantine.")
+    table = lakehouse.table(name)
+    if table is None:
+        if name.endswith(QUARANTINE):
+            raise PlatformError("product-not-materialised", f"{name} has no table yet.", f"Nothing of {contract.key} was ever quarantined.")
+        raise not_materialised(contract)
+    return duckdb_scan_sql(table)
+
+
+def _refuse_functions(tree: exp.Query) -> None:
+    for call in tree.find_all(exp.Func):
+        name = (call.name if isinstance(call, exp.Anonymous) else call.sql_name()).lower()
+        if name in _REFUSED_FUNCTIONS or name.startswith(("pragma_", "duckdb_", "read_")):
+            raise PlatformError("query-refused", f"The function {name}() is not offered in queries.", "Ask with plain SQL over products.")
+
+
+def _lock(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """From here the session reaches the warehouse only, whatever a text says that sqlglot understood otherwise than DuckDB."""
+    root = settings.warehouse_uri.removeprefix("file://")
+    con.execute("SET allowed_directories = ['" + root.replace("'", "''") + "/']")
+    con.execute("SET enable_external_access = false")
+    con.execute("SET errors_as_json = true")
+    con.execute("SET lock_configuration = true")
+
+
+def _invalid(error: duckdb.Error, sql: str) -> PlatformError:
+    message, line = read_duckdb_error(error, sql)
+    text = str(error)
+    start = text.find('"candidates":"')
+    names = text[start + 14 : text.find('"', start + 14)].split(",") if start >= 0 else []
+    offered = [name.strip() for name in names if name.strip() and "->" not in name]
+    wanted = message.split('"')[1] if message.count('"') > 1 else ""
+    close = get_close_matches(wanted, offered, n=3, cutoff=0.3) or offered[:3]
+    remedy = f"Did you mean {' or '.join(close)}?" if close else "Correct the query."
+    return PlatformError("query-invalid", f"Line {line}: {message}" if line > 1 else message, remedy)

@@ -1,20 +1,27 @@
-"""The audit of a staged write: every check of one scope in one scan, before anything is published."""
+"""The audit of a staged write: every check of one scope in one scan, before anything is published. Verdicts are `contracts.quality`'s."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 
-from platform_resources.contracts.model import Check, Contract
+from platform_resources.contracts.model import ROW_WISE_METRICS, Check, Contract, Scope
+from platform_resources.contracts.quality import measurement_sql, passes, predicate_sql, query_over, quoted
 from platform_resources.lakehouse.staging import StagedWrite
+
+SAMPLE_ROWS = 5
+_SCOPES: tuple[Scope, ...] = ("commit", "partition", "table")
 
 
 @dataclass(frozen=True)
 class CheckOutcome:
-    """What one check said: the measured number out of `rows` rows in scope, up to five offending rows, or why it could not run."""
+    """What one check said: the measured number out of `rows` rows in scope, up to five offending rows, or why it could not run.
+
+    A check that could not run has not passed. Sample rows hold the primary key and the checked columns, personal data masked.
+    """
 
     check: Check
     passed: bool
@@ -25,5 +32,99 @@ class CheckOutcome:
 
 
 def audit(con: duckdb.DuckDBPyConnection, staged: StagedWrite, contract: Contract, *, skip: Collection[str] = ()) -> list[CheckOutcome]:
-    """Evaluate every check of a contract but those named in `skip` on a staged write."""
-    raise NotImplementedError
+    """Evaluate every check of a contract but those named in `skip` on a staged write, in the contract's order.
+
+    Checks of a user that fail to run are outcomes, not errors. `con` is a session of `duck.connect`.
+    """
+    outcomes: dict[int, CheckOutcome] = {}
+    for scope in _SCOPES:
+        wanted = [(index, check) for index, check in enumerate(contract.checks) if check.scope == scope and check.name not in skip]
+        if wanted:
+            relation = _view(con, staged, scope)
+            found = audit_relation(con, relation, [check for _, check in wanted], contract)
+            outcomes.update(zip([index for index, _ in wanted], found, strict=True))
+    return [outcomes[index] for index in sorted(outcomes)]
+
+
+def _view(con: duckdb.DuckDBPyConnection, staged: StagedWrite, scope: Scope) -> str:
+    """A view of one scope's rows, so that a query of the user may name them more than once."""
+    name = f"__audit_{scope}"
+    con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM {staged.audit_relation(con, scope=scope)}")
+    return name
+
+
+def audit_relation(con: duckdb.DuckDBPyConnection, relation: str, checks: Sequence[Check], contract: Contract) -> list[CheckOutcome]:
+    """Evaluate checks on any relation (a name usable in FROM): one scan for all but the sql checks, which run by themselves."""
+    scanned = [check for check in checks if check.metric != "sql"]
+    measured, rows, errors = _measure(con, relation, scanned)
+    outcomes = {}
+    for check in checks:
+        if check.metric == "sql":
+            value, error = _run_query(con, relation, check)
+        else:
+            value, error = measured.get(check.name, 0.0), errors.get(check.name)
+        passed = error is None and passes(check, value, rows)
+        sample = () if passed or error is not None else _sample(con, relation, check, contract)
+        outcomes[check.name] = CheckOutcome(check, passed, value, rows, sample, error)
+    return [outcomes[check.name] for check in checks]
+
+
+def _measure(con: duckdb.DuckDBPyConnection, relation: str, checks: Sequence[Check]) -> tuple[dict[str, float], int, dict[str, str]]:
+    """Measured numbers by check name, the number of rows, and what kept a check from being measured."""
+    try:
+        row = con.execute(measurement_sql(tuple(checks), relation)).fetchone() or (0,)
+        return {check.name: float(value) for check, value in zip(checks, row[1:], strict=True)}, int(row[0]), {}
+    except duckdb.Error as error:
+        if not checks:
+            raise  # the relation itself cannot be read: no fault of a check
+        if len(checks) == 1:
+            rows = int((con.execute(measurement_sql((), relation)).fetchone() or (0,))[0])
+            return {}, rows, {checks[0].name: _sentence(error)}
+    measured: dict[str, float] = {}
+    errors: dict[str, str] = {}
+    rows = 0
+    for check in checks:  # one faulty check spoils the common scan: each by itself tells which
+        values, rows, faults = _measure(con, relation, [check])
+        measured.update(values)
+        errors.update(faults)
+    return measured, rows, errors
+
+
+def _run_query(con: duckdb.DuckDBPyConnection, relation: str, check: Check) -> tuple[float, str | None]:
+    try:
+        row = con.execute(f"SELECT ({query_over(check, relation)}\n)").fetchone()
+        value = row[0] if row else None
+        return (0.0, "The query gave no value.") if value is None else (float(value), None)
+    except duckdb.Error as error:
+        return 0.0, _sentence(error)
+    except (TypeError, ValueError):
+        return 0.0, f"The query gave {value!r}, which is no number."
+
+
+def _sentence(error: duckdb.Error) -> str:
+    return str(error).split("\n", maxsplit=1)[0].strip().rstrip(".") + "."
+
+
+def _sample(con: duckdb.DuckDBPyConnection, relation: str, check: Check, contract: Contract) -> tuple[Mapping[str, Any], ...]:
+    """Up to five offending rows of a null, missing, invalid or duplicate check; () where rows cannot be told."""
+    columns = list(dict.fromkeys((*contract.primary_key, *check.columns, *([check.column] if check.column else []))))
+    if check.metric == "duplicateValues":
+        names = ", ".join(quoted(column) for column in check.columns)
+        text = f"SELECT {names}, count(*) AS rows FROM {relation} GROUP BY {names} HAVING count(*) > 1 ORDER BY ALL LIMIT {SAMPLE_ROWS}"
+        columns = [*check.columns, "rows"]
+    elif check.metric in ROW_WISE_METRICS:
+        text = f"SELECT {', '.join(quoted(column) for column in columns)} FROM {relation} WHERE {predicate_sql(check)} LIMIT {SAMPLE_ROWS}"
+    else:
+        return ()
+    try:
+        rows = con.execute(text).fetchall()
+    except duckdb.Error:
+        return ()  # the verdict stands without its illustration
+    masked = {column for column in columns if _is_personal(contract, column)}
+    return tuple({column: "***" if column in masked else value for column, value in zip(columns, row, strict=True)} for row in rows)
+
+
+def _is_personal(contract: Contract, path: str) -> bool:
+    steps = path.split(".")
+    prefixes = [".".join(steps[: length + 1]) for length in range(len(steps))]
+    return any(contract.has_column(prefix) and contract.column(prefix).is_pii for prefix in prefixes)

@@ -1,43 +1,379 @@
-"""Incremental derivation: from what changed in the inputs to one staged write of the product."""
+"""Incremental derivation (law 7): from what changed in the inputs to one staged write of the product.
+
+The plan is made from the product's own stamp: which snapshot of each input it covers and which code made it. Each plan gives the
+table that a full computation over the pinned inputs would give. How a transform runs lives in `running`, what an input says in
+`inputs`, how a write is staged in the lakehouse.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
+
+import duckdb
+import pyarrow as pa
+from pyiceberg.table import Table
+from pyiceberg.typedef import Record
 
 from platform_resources.config import Settings
+from platform_resources.contracts.iceberg import table_definition
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.registry import Registry
+from platform_resources.engines.duck import connect
+from platform_resources.engines.inputs import PinnedInput, least_watermark, pin_inputs
+from platform_resources.engines.partitioning import column_sql, partition_columns, partition_value_sql
+from platform_resources.engines.running import define_views, run_transform
+from platform_resources.engines.sql import key_columns
 from platform_resources.engines.transform import Transform
+from platform_resources.engines.types import duck_type, quote
+from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.catalog import Lakehouse
-from platform_resources.lakehouse.staging import StagedWrite
+from platform_resources.lakehouse.changes import Changes
+from platform_resources.lakehouse.partitions import parse_partition
+from platform_resources.lakehouse.staging import (
+    Fence,
+    PartitionScope,
+    StagedWrite,
+    stage_append,
+    stage_empty,
+    stage_merge,
+    stage_overwrite,
+)
+from platform_resources.lakehouse.stamp import CODE_VERSION, Stamp, committed_snapshot, read_position_at, summary_of
 
 Plan = Literal["full", "append", "key", "partition", "nothing"]
+
+AFFECTED = "__affected"
 
 
 @dataclass(frozen=True)
 class Derived:
-    """A derivation, staged: what was done and why. `staged` is None when nothing at all changed (not even an input's head)."""
+    """A derivation, staged: what was done and why.
+
+    `staged` is None when there is nothing to write, not even a position: no input moved, or this run has committed before
+    (`committed` is then that snapshot). `position` maps each input's key to the snapshot read, None for a product never made.
+    """
 
     staged: StagedWrite | None
     plan: Plan
     reason: str
     position: dict[str, int | None]
     watermark: datetime | None
+    committed: int | None = None
+
+
+@dataclass(frozen=True)
+class _KeyColumn:
+    """One column by which rows are recomputed: `value` turns an SQL expression into what is compared."""
+
+    name: str
+    template: str
+
+    def value(self, expression: str) -> str:
+        return self.template.replace("{}", expression)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One run of one derivation: what is pinned, what was there before, what the write will say of itself."""
+
+    con: duckdb.DuckDBPyConnection
+    inputs: Mapping[str, PinnedInput]
+    changes: Mapping[str, Changes]
+    before: Mapping[str, int | None]
+    stamp: Stamp
+    fence: Fence
+
+    def changed(self) -> list[str]:
+        """Keys of the inputs with added or removed files."""
+        return [key for key, change in self.changes.items() if change.kind != "none"]
 
 
 class Derivation:
-    """One derived product over its inputs."""
+    """One derived product over its inputs.
 
-    def __init__(self, contract: Contract, transform: Transform, *, lakehouse: Lakehouse, registry: Registry, settings: Settings) -> None:
+    Args:
+        contract, transform: the product and what makes it.
+        lakehouse, registry, settings: where inputs and output are and how they are reached.
+        con: a session of `duck.connect` to work in; default one of its own for each staging.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        transform: Transform,
+        *,
+        lakehouse: Lakehouse,
+        registry: Registry,
+        settings: Settings,
+        con: duckdb.DuckDBPyConnection | None = None,
+    ) -> None:
+        self._con = con
         self.contract, self.transform = contract, transform
         self.lakehouse, self.registry, self.settings = lakehouse, registry, settings
+        self.definition = table_definition(contract)
+
+    @property
+    def code_version(self) -> str:
+        """What the table's rows were made by: the transform and everything the contract says about them."""
+        return f"{self.transform.code_version[:16]}-{self.contract.fingerprint[:16]}"
 
     def is_behind(self) -> bool:
-        """Whether an input's head, the code or the contract differs from what the product's own stamp says."""
-        raise NotImplementedError
+        """Whether a run would do something: an input has a snapshot that the own position does not cover, or the code changed."""
+        heads = self._heads()
+        table = self.lakehouse.table(self.contract.identifier)
+        if table is None:
+            return any(head is not None for head in heads.values())
+        position, made_by = _position_and_code(table)
+        if position is None:
+            return any(head is not None for head in heads.values())
+        return made_by != self.code_version or heads != {key: position.get(key) for key in heads}
+
+    def _heads(self) -> dict[str, int | None]:
+        heads: dict[str, int | None] = {}
+        for key in self.transform.inputs:
+            table = self.lakehouse.table(self.registry.get(key).identifier)
+            heads[key] = table.metadata.current_snapshot_id if table is not None else None
+        return heads
 
     def stage(self, *, run_id: str, partition: str | None = None, recompute: bool = False) -> Derived:
-        """Compute and stage what is missing."""
-        raise NotImplementedError
+        """Compute what is missing and stage it as one write, which the caller audits, then commits, refuses or discards.
+
+        Args:
+            run_id: a run that committed before stages nothing again.
+            partition: recompute this partition only, e.g. `2026-01-01`; moves no position.
+            recompute: compute everything from the whole inputs.
+
+        Raises:
+            PlatformError: `append-input-rewritten`, `transform-failed`, `position-expired`, `partition-untold`, and what staging
+                raises when the rows break the contract.
+            Fenced: another run moved the position meanwhile.
+        """
+        table = self.lakehouse.table(self.contract.identifier)
+        done = committed_snapshot(table, run_id, partition) if table is not None else None
+        position, made_by = _position_and_code(table) if table is not None else (None, None)
+        if done is not None:
+            return Derived(None, "nothing", f"run {run_id} has committed snapshot {done.snapshot_id}", dict(position or {}), None, done.snapshot_id)
+        with self._session() as con:
+            if partition is not None:
+                return self._stage_named_partition(con, run_id, partition, position)
+            inputs = pin_inputs(self.transform.inputs, self.registry, self.lakehouse)
+            task = self._task(con, run_id, inputs, position)
+            reason = "a recomputation was asked for" if recompute else self._reason_for_full(task, position, made_by)
+            if reason:
+                return self._full(task, reason)
+            if dict(task.stamp.position or {}) == {key: task.before.get(key) for key in inputs}:
+                return Derived(None, "nothing", "no input has a new snapshot", dict(position or {}), task.stamp.watermark)
+            return self._incremental(task)
+
+    @contextmanager
+    def _session(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        if self._con is not None:
+            yield self._con
+            return
+        con = connect(self.settings)
+        try:
+            yield con
+        finally:
+            con.close()
+
+    def _task(self, con: duckdb.DuckDBPyConnection, run_id: str, inputs: Mapping[str, PinnedInput], position: Mapping[str, Any] | None) -> _Task:
+        before = {key: (position or {}).get(key) for key in inputs}
+        stamp = Stamp(
+            run_id=run_id,
+            code_version=self.code_version,
+            contract_version=self.contract.version,
+            position={key: pinned.snapshot_id for key, pinned in inputs.items()},
+            watermark=least_watermark(list(inputs.values())),
+        )
+        changes = {key: pinned.changes_since(before[key]) for key, pinned in inputs.items()} if position is not None else {}
+        return _Task(con, inputs, changes, before, stamp, Fence(position=position))
+
+    def _reason_for_full(self, task: _Task, position: Mapping[str, Any] | None, made_by: str | None) -> str | None:
+        if position is None:
+            return "it was never computed"
+        if made_by != self.code_version:
+            return "the transform or the contract changed"
+        for key, change in task.changes.items():
+            if change.kind == "recompute":
+                return f"what changed in {key} cannot be told: {change.reason}"
+        return None
+
+    def _incremental(self, task: _Task) -> Derived:
+        changed = task.changed()
+        if not changed:
+            return self._nothing(task)
+        if self.contract.incremental == "append":
+            return self._append(task, changed)
+        if self.contract.incremental in ("key", "partition"):
+            return self._by_key(task, changed)
+        truly = [key for key in changed if self._has_changed_rows(task, key)]
+        return self._full(task, f"{' and '.join(truly)} changed") if truly else self._nothing(task)
+
+    def _has_changed_rows(self, task: _Task, key: str) -> bool:
+        text = task.inputs[key].changed_sql(task.changes[key], task.before[key])
+        return bool(task.con.execute(f"SELECT 1 FROM ({text}) LIMIT 1").fetchone())
+
+    def _derived(self, task: _Task, staged: StagedWrite, plan: Plan, reason: str) -> Derived:
+        return Derived(staged, plan, reason, dict(task.stamp.position or {}), task.stamp.watermark)
+
+    def _nothing(self, task: _Task, reason: str = "no row of an input changed") -> Derived:
+        return self._derived(task, stage_empty(self.lakehouse, self.definition, task.stamp, fence=task.fence), "nothing", reason)
+
+    def _full(self, task: _Task, reason: str) -> Derived:
+        define_views(task.con, task.inputs, {})
+        data = run_transform(task.con, self.transform, task.inputs, self.definition.schema)
+        staged = stage_overwrite(self.lakehouse, self.definition, data, task.stamp, partitions=PartitionScope.table(), fence=task.fence)
+        return self._derived(task, staged, "full", reason)
+
+    def _append(self, task: _Task, changed: Sequence[str]) -> Derived:
+        """Row-wise: the added rows give the rows to add. An input that did not change is given without rows."""
+        for key in changed:
+            if task.changes[key].kind != "append":
+                raise PlatformError(
+                    "append-input-rewritten",
+                    f"{self.contract.key} is incremental: append, and rows of its input {key} were changed or deleted.",
+                    f"Run `sdp run {self.contract.key} --recompute`, or declare incremental: key, partition or full.",
+                    file=self.contract.path,
+                )
+        texts = {
+            key: pinned.added_sql(task.changes[key], task.before[key]) if key in changed else f"SELECT * FROM {pinned.nothing_sql()}"
+            for key, pinned in task.inputs.items()
+        }
+        define_views(task.con, task.inputs, texts)
+        data = run_transform(task.con, self.transform, task.inputs, self.definition.schema, restricted=frozenset(task.inputs))
+        staged = stage_append(self.lakehouse, self.definition, data, task.stamp, fence=task.fence)
+        return self._derived(task, staged, "append", f"rows were added to {' and '.join(changed)}")
+
+    def _by_key(self, task: _Task, changed: Sequence[str]) -> Derived:
+        """Recompute the keys (or partitions) that changed rows touch, from the whole inputs, and replace them."""
+        columns = self._key_columns()
+        truly = [key for key in changed if self._has_changed_rows(task, key)]
+        if not truly:
+            return self._nothing(task)
+        for key in truly:
+            if columns is None:
+                return self._full(task, "its partitions cannot be computed in SQL")
+            if key not in self.transform.keys:
+                why = self.transform.untraced.get(key, "it does not carry them")
+                return self._full(task, f"{key} changed and cannot be traced by {', '.join(one.name for one in columns)}: {why}")
+        affected = self._find_affected(task, truly, columns or [])
+        data = self._recompute_affected(task, columns or [])
+        what = f"{affected.num_rows} {'partitions' if self.contract.incremental == 'partition' else 'keys'} of {' and '.join(truly)} changed"
+        if self.contract.incremental == "partition":
+            records = [Record(*row.values()) for row in affected.to_pylist()]
+            scope = PartitionScope.listed(records)
+            staged = stage_overwrite(self.lakehouse, self.definition, data, task.stamp, partitions=scope, fence=task.fence)
+            return self._derived(task, staged, "partition", what)
+        staged = stage_merge(
+            self.lakehouse, self.definition, data, task.stamp,
+            keys=tuple(one.name for one in columns or []), delete_keys=affected, replace_keys=True, fence=task.fence,
+        )  # fmt: skip
+        return self._derived(task, staged, "key", what)
+
+    def _key_columns(self) -> list[_KeyColumn] | None:
+        """How the key columns, or the partitions, are compared; None when DuckDB cannot compute them."""
+        if self.contract.incremental == "key":
+            schema = self.definition.schema
+            return [_KeyColumn(name, f"CAST({{}} AS {duck_type(schema.find_type(name))})") for name in key_columns(self.contract)]
+        return self._partition_columns()
+
+    def _partition_columns(self) -> list[_KeyColumn] | None:
+        columns = []
+        for name, field, kind in partition_columns(self.definition):
+            template = partition_value_sql("{}", field, kind)
+            if template is None:
+                return None
+            columns.append(_KeyColumn(name, template))
+        return columns or None
+
+    def _places(self, key: str, columns: Sequence[_KeyColumn]) -> list[list[str]]:
+        """For each place where an input is read: the compared value of each key column, over the input's columns."""
+        names = list(key_columns(self.contract))
+        return [
+            [column.value(place[names.index(column.name)]) for column in columns]
+            for place in self.transform.keys.get(key, ())
+        ]
+
+    def _find_affected(self, task: _Task, changed: Sequence[str], columns: Sequence[_KeyColumn]) -> pa.Table:
+        selects: list[str] = []
+        for key in changed:
+            text = task.inputs[key].changed_sql(task.changes[key], task.before[key])
+            task.con.execute(f"CREATE OR REPLACE TABLE __changed AS {text}")
+            for place in self._places(key, columns):
+                values = ", ".join(f"{value} AS __k{index}" for index, value in enumerate(place))
+                table = f"__keys{len(selects)}"
+                task.con.execute(f"CREATE OR REPLACE TABLE {table} AS SELECT DISTINCT {values} FROM __changed")
+                selects.append(f"SELECT * FROM {table}")
+        task.con.execute(f"CREATE OR REPLACE TABLE {AFFECTED} AS {' UNION '.join(selects)}")
+        names = ", ".join(f"__k{index} AS {quote(column.name)}" for index, column in enumerate(columns))
+        return task.con.execute(f"SELECT {names} FROM {AFFECTED}").to_arrow_table()
+
+    def _recompute_affected(self, task: _Task, columns: Sequence[_KeyColumn]) -> pa.Table | pa.RecordBatchReader:
+        """The transform over inputs held to the affected keys, its result held to them too.
+
+        An input that is read at several places by different columns, or does not carry the key, stays whole: slower, never wrong.
+        """
+        texts: dict[str, str] = {}
+        for key, pinned in task.inputs.items():
+            places = self._places(key, columns)
+            if len(places) == 1:
+                texts[key] = f"SELECT __input.* FROM ({pinned.rows_sql()}) AS __input {self._semi_join(task, places[0])}"
+        define_views(task.con, task.inputs, texts)
+        only = self._semi_join(task, [column.value(f"result.{column_sql(column.name)}") for column in columns])
+        return run_transform(task.con, self.transform, task.inputs, self.definition.schema, restricted=frozenset(texts), only=only)
+
+    def _semi_join(self, task: _Task, values: Sequence[str]) -> str:
+        """Plain equality where no affected key is null, since DuckDB skips files and row groups by it."""
+        tests = []
+        for index, value in enumerate(values):
+            nulls = task.con.execute(f"SELECT 1 FROM {AFFECTED} WHERE __k{index} IS NULL LIMIT 1").fetchone()
+            tests.append(f"{value} {'IS NOT DISTINCT FROM' if nulls else '='} {AFFECTED}.__k{index}")
+        return f"SEMI JOIN {AFFECTED} ON {' AND '.join(tests)}"
+
+    def _stage_named_partition(self, con: duckdb.DuckDBPyConnection, run_id: str, partition: str, position: Mapping[str, Any] | None) -> Derived:
+        """One partition from the whole inputs; the stamp has no position, so what is missing stays missing.
+
+        A row-wise product reads the snapshots it covers: rows beyond them would be added a second time later. Others read the heads,
+        since a later run replaces what it recomputes.
+        """
+        record = parse_partition(self.definition, partition)
+        pinned = {key: position.get(key) for key in self.transform.inputs} if position and self.contract.incremental == "append" else None
+        inputs = pin_inputs(self.transform.inputs, self.registry, self.lakehouse, pinned)
+        for key, one in inputs.items():
+            if pinned and one.table is not None and one.snapshot_id is not None and one.table.metadata.snapshot_by_id(one.snapshot_id) is None:
+                raise PlatformError(
+                    "position-expired", f"The snapshot {one.snapshot_id} of {key} that {self.contract.key} covers has expired.",
+                    f"Run `sdp run {self.contract.key} --recompute`.",
+                )  # fmt: skip
+        columns = self._partition_columns()
+        if columns is None:
+            raise PlatformError(
+                "partition-untold", f"The partitions of {self.contract.key} cannot be computed in SQL (bucket), so {partition} cannot be told.",
+                f"Run `sdp run {self.contract.key} --recompute`.", file=self.contract.path,
+            )  # fmt: skip
+        task = self._task(con, run_id, inputs, None)
+        task = replace(task, stamp=replace(task.stamp, position=None, watermark=None, partition=partition), fence=Fence(position=position))
+        values = [record[index] for index in range(len(columns))]
+        row = pa.table({f"__k{index}": pa.array([value]) for index, value in enumerate(values)})
+        con.register("__named", row)
+        con.execute(f"CREATE OR REPLACE TABLE {AFFECTED} AS SELECT * FROM __named")
+        if self.contract.incremental == "partition":
+            data = self._recompute_affected(task, columns)
+        else:
+            define_views(con, inputs, {})
+            only = self._semi_join(task, [column.value(f"result.{column_sql(column.name)}") for column in columns])
+            data = run_transform(con, self.transform, inputs, self.definition.schema, only=only)
+        scope = PartitionScope.named(partition)
+        staged = stage_overwrite(self.lakehouse, self.definition, data, task.stamp, partitions=scope, fence=task.fence)
+        return Derived(staged, "partition", f"the partition {partition} was asked for", dict(position or {}), None)
+
+
+def _position_and_code(table: Table) -> tuple[Mapping[str, Any] | None, str | None]:
+    """The product's position and the code version of the snapshot that carries it: a partition recomputed later carries neither."""
+    position, snapshot_id = read_position_at(table)
+    snapshot = table.metadata.snapshot_by_id(snapshot_id) if snapshot_id is not None else None
+    return position, summary_of(snapshot).get(CODE_VERSION) if snapshot is not None else None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 import duckdb
+from pyiceberg.schema import Schema
 
 from platform_resources.config import Settings
+from platform_resources.engines.types import duck_type, quote
 from platform_resources.errors import PlatformError
 
 
@@ -27,15 +30,39 @@ def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
         "memory_limit": settings.duckdb_memory_limit,
         "temp_directory": str(spill),
         "preserve_insertion_order": "false",
+        "python_enable_replacements": "false",  # a bare name in FROM must never find a Python variable
     }
     if settings.duckdb_threads:
         config["threads"] = settings.duckdb_threads
     con = duckdb.connect(config=config)
-    con.execute("SET TimeZone = 'UTC'")
+    con.execute("SET GLOBAL TimeZone = 'UTC'")  # global: a cursor of the session is a session of its own
     remote = not settings.warehouse_uri.startswith("file:")
     for name in ("avro", "iceberg", *(["httpfs"] if remote else [])):
         con.execute(f"LOAD '{_extension(name)}'")
     return con
+
+
+def offline_session() -> duckdb.DuckDBPyConnection:
+    """A session that can reach no file and no network, for judging queries; errors come as JSON with their position."""
+    con = duckdb.connect(
+        config={"autoinstall_known_extensions": "false", "python_enable_replacements": "false", "enable_external_access": "false", "threads": 1}
+    )
+    con.execute("SET TimeZone = 'UTC'; SET errors_as_json = true")
+    return con
+
+
+def create_empty_tables(con: duckdb.DuckDBPyConnection, schemas: Mapping[str, Schema]) -> None:
+    """An empty table `domain.product` for each identifier, with the columns of its Iceberg schema."""
+    for identifier, schema in schemas.items():
+        columns = ", ".join(f"{quote(field.name)} {duck_type(field.field_type)}" for field in schema.fields)
+        con.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(identifier.partition('.')[0])}")
+        con.execute(f"CREATE TABLE {qualified_name(identifier)} ({columns})")
+
+
+def qualified_name(identifier: str) -> str:
+    """`domain.product` quoted for SQL."""
+    domain, _, product = identifier.partition(".")
+    return f"{quote(domain)}.{quote(product)}"
 
 
 def _extension(name: str) -> str:

@@ -1,18 +1,38 @@
-"""From a product's key to its transform, whichever form it is written in."""
+"""From a product's key to its transform, whichever form it is written in, and everything that is wrong with it."""
 
 from __future__ import annotations
 
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.registry import Registry
+from platform_resources.engines.python import read_python
+from platform_resources.engines.sql import read_sql, validate
 from platform_resources.engines.transform import Transform
-from platform_resources.errors import Problem
+from platform_resources.errors import PlatformError, Problem
+
+INPUT_FAULTS = frozenset({"sql-unknown-product", "sql-input-broken", "sql-unknown-column", "python-unknown-product", "python-input-broken"})
+"""Codes of problems that may be the fault of an input's contract: a location with one of these loads, and only that product refuses."""
 
 
 def read_transform(contract: Contract, registry: Registry) -> Transform | None:
-    """The transform beside a contract, None for a product that has none (a stream, a file drop). PlatformError when it is wrong."""
-    raise NotImplementedError
+    """The transform beside a contract, None for a product that has none (a stream, a file drop).
+
+    Raises:
+        PlatformError: as `read_sql` and `read_python` say, when it is wrong.
+    """
+    path = registry.transform_path(contract.key)
+    if path is None:
+        return None
+    return read_sql(path, contract, registry) if path.suffix == ".sql" else read_python(path, contract, registry)
 
 
 def check_transform(contract: Contract, registry: Registry) -> list[Problem]:
-    """Every problem of the transform beside a contract, for `sdp check` and for loading a location."""
-    raise NotImplementedError
+    """Every problem of the transform beside a contract, for `sdp check` and for loading a location; [] for a product without one."""
+    try:
+        transform = read_transform(contract, registry)
+    except PlatformError as error:
+        return [error.problem()]
+    if transform is None:
+        return []
+    if transform.kind == "sql":
+        return validate(transform, contract, registry)
+    return list(transform.warnings)

@@ -25,7 +25,8 @@ _LOGICAL: Mapping[str, tuple[str, str | None]] = {
     "boolean": ("boolean", None), "tinyint": ("integer", "int"), "smallint": ("integer", "int"), "integer": ("integer", "int"),
     "utinyint": ("integer", "int"), "usmallint": ("integer", "int"), "float": ("number", "float"), "double": ("number", None),
     "date": ("date", None), "time": ("time", None), "timestamp with time zone": ("timestamp", None),
-    "timestamp": ("timestamp", "timestamp"), "timestamp_s": ("timestamp", "timestamp"), "timestamp_ms": ("timestamp", "timestamp"), "varchar": ("string", None),
+    "timestamp": ("timestamp", "timestamp"), "timestamp_s": ("timestamp", "timestamp"), "timestamp_ms": ("timestamp", "timestamp"),
+    "varchar": ("string", None),
     "enum": ("string", None), "json": ("string", "json"), "uuid": ("string", "uuid"), "blob": ("string", "binary"),
     **dict.fromkeys(_INTEGERS, ("integer", None)),
 }  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,10 +24,11 @@ class ColumnSource:
 class Transform:
     """A query or a function from inputs to one table.
 
-    `inputs` are product keys in order of appearance; `lineage` maps an output column to the input columns its value is made of;
-    `direct` holds of those the output columns that are one input column unchanged, per input (what key and partition tracing
-    may rely on). `code_version` is a hash of what the transform does, without its comments where that is told cheaply.
-    `parameters` maps a Python function's parameter name to the product key and the engine its annotation picks.
+    `inputs` are product keys in order of appearance; `lineage` maps an output column to the input columns its value is made of.
+    `keys` maps an input to tuples of DuckDB expressions over its columns that equal the output's key columns (the incremental key,
+    or the source columns of the partition fields), one tuple for each place that reads it; `untraced` says why an input has none.
+    `code_version` is a hash of what the transform does. `obstacle` names the first construct (and its line) that
+    keeps the transform from being row-wise. `parameters` maps a Python function's parameter to the product key and the engine its annotation picks.
     """
 
     kind: Literal["sql", "python"]
@@ -35,9 +36,15 @@ class Transform:
     inputs: tuple[str, ...]
     lineage: Mapping[str, tuple[ColumnSource, ...]]
     code_version: str
-    direct: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    keys: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    untraced: Mapping[str, str] = field(default_factory=dict)
+    obstacle: tuple[str, int] | None = None
     text: str | None = None
     function: Callable[..., Any] | None = None
     parameters: Mapping[str, tuple[str, Engine]] = field(default_factory=dict)
     returns: Engine | None = None
     warnings: tuple[Problem, ...] = ()
+
+    def with_keys(self, keys: Mapping[str, tuple[tuple[str, ...], ...]], untraced: Mapping[str, str]) -> Transform:
+        """The same transform with its tracing."""
+        return replace(self, keys=keys, untraced=untraced)

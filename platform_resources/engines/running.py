@@ -1,0 +1,129 @@
+"""Run a transform over views of its inputs: SQL as it stands, Python with each input as its annotation asks. Nothing is stored here."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+from pyiceberg.schema import Schema
+
+from platform_resources.engines.duck import qualified_name
+from platform_resources.engines.inputs import PinnedInput
+from platform_resources.engines.sql import one_statement, read_duckdb_error
+from platform_resources.engines.transform import Engine, Transform
+from platform_resources.engines.types import duck_type, quote
+from platform_resources.errors import PlatformError
+from platform_resources.lakehouse.conforming import Conformer
+from platform_resources.lakehouse.reading import polars_scan
+
+OUTPUT = "__output"
+
+
+def define_views(con: duckdb.DuckDBPyConnection, inputs: Mapping[str, PinnedInput], texts: Mapping[str, str]) -> None:
+    """A view `domain.product` for each input: the text given for it, else all its rows."""
+    for key, pinned in inputs.items():
+        identifier = pinned.contract.identifier
+        con.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(pinned.contract.domain)}")
+        con.execute(f"CREATE OR REPLACE VIEW {qualified_name(identifier)} AS {texts.get(key) or pinned.rows_sql()}")
+
+
+def run_transform(
+    con: duckdb.DuckDBPyConnection,
+    transform: Transform,
+    inputs: Mapping[str, PinnedInput],
+    schema: Schema,
+    *,
+    restricted: frozenset[str] = frozenset(),
+    only: str = "",
+) -> pa.Table | pa.RecordBatchReader:
+    """The rows a transform gives over the views of `define_views`, a SQL transform's cast to `schema`.
+
+    Args:
+        restricted: inputs whose view holds less than the whole; they are not read by another engine past the view.
+        only: text after FROM that keeps some rows of the result (named `result`), e.g. a SEMI JOIN.
+
+    Raises:
+        PlatformError: `transform-failed` with the reason, `python-wrong-result`.
+    """
+    if transform.kind == "sql":
+        columns = ", ".join(f"CAST(result.{quote(field.name)} AS {duck_type(field.field_type)}) AS {quote(field.name)}" for field in schema.fields)
+        text = f"SELECT {columns} FROM (\n{one_statement(transform.text or '')}\n) AS result {only}"
+        try:
+            return con.execute(text).to_arrow_reader()
+        except duckdb.Error as error:
+            raise _failed(transform, read_duckdb_error(error, "")[0], 0) from error
+    result = _call(con, transform, inputs, restricted)
+    if not only:
+        return result
+    con.register(OUTPUT, result)
+    return con.execute(f"SELECT result.* FROM {OUTPUT} AS result {only}").to_arrow_reader()
+
+
+def _failed(transform: Transform, said: str, line: int) -> PlatformError:
+    remedy = "Correct the transform, or the data it cannot deal with."
+    return PlatformError("transform-failed", f"The transform failed: {said.rstrip('.')}.", remedy, file=transform.path, line=line)
+
+
+def _call(con: duckdb.DuckDBPyConnection, transform: Transform, inputs: Mapping[str, PinnedInput], restricted: frozenset[str]) -> Any:
+    if transform.function is None:
+        raise ValueError("a Python transform without its function")
+    given = {name: give(con, inputs[key], engine, whole=key not in restricted) for name, (key, engine) in transform.parameters.items()}
+    try:
+        return _taken(transform.function(**given), transform)
+    except PlatformError:
+        raise
+    except Exception as error:  # the function is the domain's: whatever it raises is told as its failure
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == transform.path]
+        line = frames[-1].lineno or 0 if frames else transform.function.__code__.co_firstlineno
+        said = str(error).strip().split("\n", maxsplit=1)[0]
+        raise _failed(transform, f"{type(error).__name__}: {said}", line) from error
+
+
+def give(con: duckdb.DuckDBPyConnection, pinned: PinnedInput, engine: Engine, *, whole: bool) -> Any:
+    """An input in the form of an engine, from its view; Polars reads a whole table by its own reader."""
+    view = f"SELECT * FROM {qualified_name(pinned.contract.identifier)}"
+    if engine == "duckdb":
+        return con.sql(view)
+    names = [field.name for field in pinned.definition.schema.fields]
+    if engine == "polars" and whole and pinned.table is not None and pinned.snapshot_id is not None and pinned.has_contract_columns:
+        return polars_scan(pinned.table, pinned.snapshot_id).select(names)
+    table = Conformer(pinned.contract.identifier, pinned.definition.schema, lenient=True).conform(con.execute(view).to_arrow_table())
+    if engine == "polars":
+        return pl.LazyFrame(pl.from_arrow(_without_extensions(table)))
+    return table if engine == "arrow" else table.to_reader()
+
+
+def _without_extensions(table: pa.Table) -> pa.Table:
+    """A uuid as its 16 bytes, as Polars' own Iceberg reader gives it."""
+    for position, column in enumerate(table.columns):
+        if isinstance(column.type, pa.BaseExtensionType):
+            storage = pa.chunked_array([chunk.storage for chunk in column.chunks], type=column.type.storage_type)
+            table = table.set_column(position, table.field(position).name, storage)
+    return table
+
+
+def _taken(result: Any, transform: Transform) -> pa.Table | pa.RecordBatchReader:
+    """What a function returned, as Arrow.
+
+    Raises:
+        PlatformError: `python-wrong-result` when it is not what its annotation says.
+    """
+    kinds: dict[str, tuple[type, str]] = {
+        "duckdb": (duckdb.DuckDBPyRelation, "duckdb.DuckDBPyRelation"), "polars": (pl.LazyFrame, "polars.LazyFrame"),
+        "arrow": (pa.Table, "pyarrow.Table"), "arrow_reader": (pa.RecordBatchReader, "pyarrow.RecordBatchReader"),
+    }  # fmt: skip
+    wanted, name = kinds[transform.returns or "arrow"]
+    function = transform.function
+    if not isinstance(result, wanted):
+        raise PlatformError(
+            "python-wrong-result", f"{getattr(function, '__name__', '')} returned {type(result).__module__.split('.')[0]}.{type(result).__name__}, its annotation says {name}.",
+            "Return what the annotation says.", file=transform.path, line=function.__code__.co_firstlineno if function else 0,
+        )  # fmt: skip
+    if isinstance(result, duckdb.DuckDBPyRelation):
+        return result.to_arrow_reader()
+    return result.collect(engine="streaming").to_arrow() if isinstance(result, pl.LazyFrame) else result
