@@ -167,7 +167,8 @@ def distinct_keys(batch: pa.Table, columns: KeyColumns) -> KeySet:
         counted_as = "key" if double.num_rows == 1 else "keys"
         raise PlatformError(
             "merge-duplicate-key",
-            f"The data for {columns.identifier} has {double.num_rows} {counted_as} of {', '.join(columns.names)} more than once, e.g. {example}.",
+            f"The data for {columns.identifier} has {double.num_rows} {counted_as} of {', '.join(columns.names)} more than once, "
+            f"e.g. {example}.",
             "Keep one row per key in the transform, e.g. with QUALIFY row_number() OVER (PARTITION BY key ORDER BY ...) = 1.",
         )
     return keys

@@ -72,8 +72,10 @@ def test_rows_schema_properties_and_stamp_are_one_snapshot(lakehouse: Lakehouse)
     assert len(table.metadata.snapshots) == 3
     assert commit.snapshot_id == table.metadata.current_snapshot_id and (commit.rows, commit.table_rows) == (1, 2)
     assert commit.summary.items() >= {
-        "sdp.run-id": "r2", "sdp.code-version": "c1", "sdp.contract-version": "1.2.0", "sdp.partition": "2026-01-01",
-        "sdp.position": '{"t":{"0":5}}', "sdp.watermark": "2026-01-01T12:00:00Z", "sdp.counts": '{"read":1}', "sdp.epoch": "3", "custom": "y",
+        "sdp.run-id": "r2",
+        "sdp.code-version": "c1", "sdp.contract-version": "1.2.0", "sdp.partition": "2026-01-01",
+        "sdp.position": '{"t":{"0":5}}', "sdp.watermark": "2026-01-01T12:00:00Z", "sdp.counts": '{"read":1}',
+        "sdp.epoch": "3", "custom": "y",
     }.items()  # fmt: skip
     assert table.properties["owner"] == "x"
     assert read(table) == [(1, "a", 5, None), (2, "b", 6, "n")]
@@ -245,7 +247,7 @@ def test_the_table_evolves_additively_and_by_widening(lakehouse: Lakehouse) -> N
     new = replace(new, schema=type(new.schema)(*(field.model_copy(update={"doc": f"the {field.name}"}) for field in new.schema.fields)))
     append(lakehouse, new, (2**40, None, 6, [{"x": 2**40, "y": "z"}]))
     table = table_of(lakehouse, new)
-    assert [(field.name, str(field.field_type), field.required, field.doc) for field in table.schema().fields][0] == (
+    assert next((field.name, str(field.field_type), field.required, field.doc) for field in table.schema().fields) == (
         "id",
         "long",
         False,

@@ -121,11 +121,9 @@ def test_any_sequence_of_writes_is_what_plain_python_says(
         lakehouse = Lakehouse(Settings(home=Path(folder)))
         model: list[Row] = []
         states = {lakehouse.create(definition).metadata.current_snapshot_id: Counter(model)}
-        for number, operation in enumerate(operations):
-            if operation[0] == "overwrite-named" and partitioned != "shop":
-                operation = ("overwrite-table", operation[1])
-            if operation[0] == "overwrite-present" and partitioned == "no" and operation[1]:
-                operation = ("overwrite-table", operation[1])
+        for number, drawn in enumerate(operations):
+            unfit = (drawn[0] == "overwrite-named" and partitioned != "shop") or (drawn[0] == "overwrite-present" and partitioned == "no")
+            operation = ("overwrite-table", drawn[1]) if unfit else drawn
             model = _apply(model, operation, partitioned)
             commit = publish(_stage(lakehouse, definition, operation, f"r{number}"))
             states[commit.snapshot_id] = Counter(model)

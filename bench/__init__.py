@@ -1,0 +1,1 @@
+"""Benchmarks: each prints a table, with --json one object per line. Nothing here is imported by the platform."""
