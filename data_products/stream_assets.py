@@ -45,7 +45,6 @@ class DrainConfig(dg.Config):
     """Names of aggregate checks that do not stop the drain (recorded)."""
 
 
-
 def stream_assets(contracts: Sequence[Contract], parts: Parts) -> list[dg.AssetsDefinition]:
     """One multi-asset for the quiet streams of a location, one more for each loud stream."""
     quiet = [contract for contract in contracts if not contract.loud]

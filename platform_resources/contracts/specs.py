@@ -199,6 +199,9 @@ def _render_value(value: Any) -> Any:
             "columns": [_render_column(column) for column in schema.columns],
             "constraints": list(schema.constraints.other) if schema.constraints else [],
         }
+    if isinstance(inner, dg.TableColumnLineage):
+        deps = sorted(inner.deps_by_column.items())
+        return {column: sorted(f"{dep.asset_key.to_user_string()}.{dep.column_name}" for dep in found) for column, found in deps}
     if inner is None or isinstance(inner, str | int | float | bool):
         return inner
     if isinstance(inner, Sequence):
