@@ -199,7 +199,8 @@ class _Page:
 class _Wiki:
     """One simulated wiki: its pages, its editors and the ids it has given out."""
 
-    def __init__(self, rng: random.Random, name: str, domain: str, bots: float, temp: bool, changes: int) -> None:
+    def __init__(self, rng: random.Random, start: datetime, name: str, domain: str, bots: float, temp: bool, changes: int) -> None:
+        self.start = start
         self.rng, self.name, self.domain, self.bots, self.temp = rng, name, domain, bots, temp
         self.rev_ids = itertools.count(rng.randrange(10**8, 10**9))
         self.page_ids = itertools.count(rng.randrange(10**6, 10**7))
@@ -217,11 +218,11 @@ class _Wiki:
 
     def _user(self, kind: str) -> _User:
         rng, number = self.rng, next(self.user_ids)
-        registered = _text(START - timedelta(seconds=rng.randrange(10**5, 5 * 10**8)))
+        registered = _text(self.start - timedelta(seconds=rng.randrange(10**5, 5 * 10**8)))
         if kind == "ip":
             return _User(".".join(str(rng.randrange(1, 255)) for _ in range(4)), None, kind, 0, registered)
         if kind == "temp":
-            registered = _text(START - timedelta(hours=rng.randrange(1, 900)))
+            registered = _text(self.start - timedelta(hours=rng.randrange(1, 900)))
             return _User(f"~2026-{number % 100_000}-{rng.randrange(10, 99)}", number, kind, rng.randrange(5), registered)
         name = _word(rng).capitalize() + (f"Bot{number % 97}" if kind == "bot" else str(number))
         return _User(name, number, kind, rng.randrange(1, 200_000), registered)
@@ -233,7 +234,7 @@ class _Wiki:
         rev_id = next(self.rev_ids)
         content = next(self.contents)
         size = int(self.rng.lognormvariate(8.2, 1.1)) + 60
-        dt = START - timedelta(seconds=self.rng.randrange(600, 10**7))
+        dt = self.start - timedelta(seconds=self.rng.randrange(600, 10**7))
         head = _Revision(rev_id, rev_id - 1, dt, content, size, self.sha1(page_id, content), False, "", self.rng.choice(self.users))
         return _Page(page_id, title, namespace, head)
 
@@ -274,9 +275,9 @@ class _Wiki:
 class _Simulation:
     """Two days of changes on all wikis; collects events in event time and what is true of them."""
 
-    def __init__(self, seed: int, events: int) -> None:
-        self.rng = random.Random(seed)
-        self.wikis = [_Wiki(self.rng, name, domain, bots, temp, int(events * share)) for name, domain, share, bots, temp in WIKIS]
+    def __init__(self, seed: int, events: int, start: datetime) -> None:
+        self.rng, self.start = random.Random(seed), start
+        self.wikis = [_Wiki(self.rng, start, name, domain, bots, temp, int(events * share)) for name, domain, share, bots, temp in WIKIS]
         self.facts: dict[tuple[str, int, date], DayFacts] = {}
         self.editors: dict[tuple[str, int, date], set[str]] = {}
         self.reverts: dict[tuple[str, int], tuple[int, ...]] = {}
@@ -293,12 +294,12 @@ class _Simulation:
         }
 
     def run(self, events: int) -> list[tuple[datetime, dict[str, Any]]]:
-        canaries = [START + CANARY_EVERY * i for i in range(min(DAYS * 96, events // 250))]
+        canaries = [self.start + CANARY_EVERY * i for i in range(min(DAYS * 96, events // 250))]
         out = [(dt, self.canary(dt)) for dt in canaries]
         count = events - len(canaries)
         wikis = self.rng.choices(self.wikis, [share for _, _, share, *_ in WIKIS], k=count)
         kinds = self.rng.choices(KINDS, KIND_WEIGHTS, k=count)
-        for dt, wiki, kind in zip(_times(self.rng, count), wikis, kinds, strict=True):
+        for dt, wiki, kind in zip(_times(self.rng, count, self.start), wikis, kinds, strict=True):
             out.append((dt, self.makers[kind](wiki, dt)))
         for key, editors in self.editors.items():
             self.facts[key].editors = len(editors)
@@ -472,8 +473,8 @@ class _Simulation:
         return event
 
 
-def generate(events: int = 50_000, seed: int = 20260105) -> Generated:
-    """Make `events` distinct valid events over two simulated days, and the usual trouble around them.
+def generate(events: int = 50_000, seed: int = 20260105, start: datetime = START) -> Generated:
+    """Make `events` distinct valid events over the two days from `start` (UTC, whole seconds), and the usual trouble around them.
 
     On top of the events come 1 % duplicates (redelivered byte for byte), 1 % of the events arrive hours late, and 1 % malformed
     lines: half of them to be refused by the gate, half to be written past it. The same arguments give the same bytes.
@@ -483,7 +484,7 @@ def generate(events: int = 50_000, seed: int = 20260105) -> Generated:
     """
     if events < 100:
         raise ValueError(f"{events} events are too few to simulate; ask for 100 or more")
-    simulation = _Simulation(seed, events)
+    simulation = _Simulation(seed, events, start)
     made = simulation.run(events)
     rng, share = random.Random(seed + 1), max(1, events // 100)
     deliveries: list[tuple[datetime, int, bytes]] = []
@@ -501,6 +502,40 @@ def generate(events: int = 50_000, seed: int = 20260105) -> Generated:
     bad = frozenset(i for i, (_, number, _) in enumerate(deliveries, 1) if number >= 2 * events)
     truth = Truth(events, share, share, bad, len(raw), simulation.kinds, simulation.facts, simulation.reverts)
     return Generated([line for *_, line in deliveries], raw, truth)
+
+
+def recent_changes(generated: Generated, count: int) -> list[bytes]:
+    """The last `count` edits once more, as the events that mediawiki/recentchange 1.0.1 describes: the feed that patrollers watch."""
+    lines: list[bytes] = []
+    for number in range(len(generated.gated), 0, -1):
+        event = {} if number in generated.truth.refused else orjson.loads(generated.gated[number - 1])
+        if event.get("page_change_kind") in ("create", "edit") and event["meta"]["domain"] != "canary" and "performer" in event:
+            lines.append(orjson.dumps(_recent_change(event)))
+        if len(lines) == count:
+            break
+    return lines[::-1]
+
+
+def _recent_change(event: Mapping[str, Any]) -> dict[str, Any]:
+    revision, before = event["revision"], event.get("prior_state", {}).get("revision", {})
+    return {
+        "$schema": "/mediawiki/recentchange/1.0.1",
+        "meta": event["meta"] | {"stream": "mediawiki.recentchange"},
+        "type": "new" if event["page_change_kind"] == "create" else "edit",
+        "namespace": event["page"]["namespace_id"],
+        "title": event["page"]["page_title"].replace("_", " "),
+        "title_url": event["meta"]["uri"],
+        "comment": event["comment"],
+        "timestamp": int(datetime.fromisoformat(event["dt"]).timestamp()),
+        "user": event["performer"]["user_text"],
+        "bot": event["performer"]["is_bot"],
+        "minor": revision["is_minor_edit"],
+        "length": {"old": before.get("rev_size"), "new": revision["rev_size"]},
+        "revision": {"old": before.get("rev_id"), "new": revision["rev_id"]},
+        "server_url": f"https://{event['meta']['domain']}",
+        "server_name": event["meta"]["domain"],
+        "wiki": event["wiki_id"],
+    }
 
 
 def _break(rng: random.Random, number: int, event: Mapping[str, Any]) -> bytes:
@@ -545,10 +580,11 @@ FAULTS: tuple[Callable[[dict[str, Any]], bytes], ...] = (
 )
 
 
-def _times(rng: random.Random, count: int) -> list[datetime]:
-    """`count` times in order, seconds exact, busier in the afternoon (UTC) than at night."""
-    hours = rng.choices(range(24 * DAYS), [2 + (14 - abs(14 - hour)) for hour in range(24)] * DAYS, k=count)
-    return sorted(START + timedelta(seconds=hour * 3600 + rng.randrange(3600)) for hour in hours)
+def _times(rng: random.Random, count: int, start: datetime) -> list[datetime]:
+    """`count` times in order over the simulated days, seconds exact, busier in the afternoon (UTC) than at night."""
+    weights = [2 + (14 - abs(14 - (start.hour + hour) % 24)) for hour in range(24 * DAYS)]
+    hours = rng.choices(range(24 * DAYS), weights, k=count)
+    return sorted(start + timedelta(seconds=hour * 3600 + rng.randrange(3600)) for hour in hours)
 
 
 def _zipf(count: int, exponent: float) -> list[float]:

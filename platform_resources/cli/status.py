@@ -35,13 +35,22 @@ def status_command(products: tuple[str, ...], as_json: bool) -> None:
     log, or the changed rows of the inputs, that the product has not taken in yet.
     """
     settings = load_settings()
+    found = status_of(settings, products)
+    answer(found, as_json=as_json, human=lambda console: draw_status(console, found, settings))
+
+
+def status_of(settings: Settings, products: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """What `sdp status` says of these products, of all without names; one value per product, by key.
+
+    Raises:
+        PlatformError: `product-unknown`.
+    """
     parts = Parts(settings)
     registry = parts.registry
     chosen = [registry.get(key) for key in products] if products else [contract for _, contract in sorted(registry.contracts.items())]
     inputs = inputs_of(settings, registry)
     work = _work(settings, chosen)
-    found = [{**_data(contract, parts, inputs.get(contract.key, ())), **work[contract.key]} for contract in chosen]
-    answer(found, as_json=as_json, human=lambda console: _draw(console, found, settings))
+    return [{**_data(contract, parts, inputs.get(contract.key, ())), **work[contract.key]} for contract in chosen]
 
 
 def _data(contract: Contract, parts: Parts, inputs: Sequence[str]) -> dict[str, Any]:
@@ -194,7 +203,8 @@ def _check(check: Any, record: Any) -> dict[str, Any]:
     }
 
 
-def _draw(console: Console, found: Sequence[Mapping[str, Any]], settings: Settings) -> None:
+def draw_status(console: Console, found: Sequence[Mapping[str, Any]], settings: Settings) -> None:
+    """The table of `sdp status`."""
     columns = [
         Col("product", keep=True), Col("rows", right=True, keep=True), Col("last event", keep=True), Col("lag", right=True, keep=True),
         Col("behind", right=True, keep=True), Col("last run", keep=True), Col("checks", keep=True),
