@@ -29,6 +29,7 @@ from pyiceberg.table.update import (
     AssertTableUUID,
     SetSnapshotRefUpdate,
     TableRequirement,
+    TableUpdate,
 )
 from pyiceberg.typedef import Record
 
@@ -250,16 +251,10 @@ class StagedWrite:
             AssertCurrentSchemaId(current_schema_id=self.table.metadata.current_schema_id),
         )
         for _ in range(10):
-            try:
-                self.table._do_commit(updates, required)  # noqa: SLF001 - `commit_transaction` would rebase what was audited
+            if self._try(updates, required):
                 break
-            except Exception as error:
-                if self._landed():
-                    break
-                if not isinstance(error, CommitFailedException):
-                    raise
-                if not self._same_head():
-                    raise CommitConflict(f"{self._work.definition.identifier} moved on while {self.stamp.run_id} was staged") from None
+            if not self._same_head():
+                raise CommitConflict(f"{self._work.definition.identifier} moved on while {self.stamp.run_id} was staged")
         else:
             raise CommitConflict(f"{self._work.definition.identifier} is being committed to by too many others")
         failpoint("after-commit")
@@ -306,13 +301,10 @@ class StagedWrite:
                 max_snapshot_age_ms=None,
                 min_snapshots_to_keep=None,
             )
-            try:
-                self.table._do_commit((*kept, ref), (AssertTableUUID(uuid=self.table.metadata.table_uuid),))  # noqa: SLF001
+            same_table = AssertTableUUID(uuid=self.table.metadata.table_uuid)
+            if self._try((*kept, ref), (same_table,), lost=(ValueError,)):  # ValueError: the sequence number was taken meanwhile
                 break
-            except (CommitFailedException, ValueError):  # ValueError: the sequence number was taken meanwhile
-                if self._landed():
-                    break
-                self.restage()
+            self.restage()
         else:
             raise CommitConflict(f"{self._work.definition.identifier} is being committed to by too many others")
         self._state = "refused"
@@ -321,11 +313,38 @@ class StagedWrite:
 
     def discard(self) -> None:
         """Delete every file of this write: data files, manifests, the audit file. A committed write stays."""
-        if self._state != "open":
+        if self._state == "in doubt" and not self._surely_absent():
+            return
+        if self._state not in {"open", "in doubt"}:
             return
         self._withdraw()
         self._delete_data()
         self._state = "discarded"
+
+    def _try(
+        self, updates: tuple[TableUpdate, ...], required: tuple[TableRequirement, ...], lost: tuple[type[Exception], ...] = ()
+    ) -> bool:
+        """One try to commit; False when another was first, which CommitFailedException and the errors `lost` mean.
+
+        Until the outcome is known the write is in doubt: a run cancelled in this moment discards, and must not delete what stands.
+        """
+        self._state = "in doubt"
+        try:
+            self.table._do_commit(updates, required)  # noqa: SLF001 - `commit_transaction` would rebase what was audited
+        except Exception as error:
+            if self._landed():
+                return True
+            self._state = "open"
+            if not isinstance(error, (CommitFailedException, *lost)):
+                raise
+            return False
+        return True
+
+    def _surely_absent(self) -> bool:
+        try:
+            return not self._landed()
+        except Exception:  # noqa: BLE001 - the catalog cannot be asked: keep the files, orphans can be removed later
+            return False
 
     def _stage(self, table: Table) -> None:
         work = self._work

@@ -417,3 +417,39 @@ def test_the_month_spec_is_kept(lakehouse: Lakehouse) -> None:
     monthly = define(("at", TimestamptzType()), partition=[("at", MonthTransform(), "month")])
     publish(stage_append(lakehouse, monthly, rows(monthly, (NOON,)), Stamp("r")))
     assert table_of(lakehouse, monthly).spec() == PartitionSpec(*monthly.partition_spec.fields, spec_id=0)
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_a_run_cancelled_in_the_middle_of_its_commit_deletes_nothing_that_stands(
+    lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch, *, landed: bool
+) -> None:
+    staged = stage_append(lakehouse, ORDERS, rows(ORDERS, (1, "a", 1)), Stamp("r"))
+    real = type(lakehouse.catalog).commit_table
+
+    def cancelled(self: Any, *arguments: Any) -> Any:
+        if landed:
+            real(self, *arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(lakehouse.catalog), "commit_table", cancelled)
+    with pytest.raises(KeyboardInterrupt):
+        staged.commit()
+    staged.discard()
+    assert read(table_of(lakehouse, ORDERS)) == ([(1, "a", 1)] if landed else [])
+    assert len([path for path in files_on_disk(lakehouse) if path.suffix == ".parquet"]) == int(landed)
+
+
+def test_a_commit_whose_answer_was_lost_stands_once(lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    staged = stage_append(lakehouse, ORDERS, rows(ORDERS, (1, "a", 1)), Stamp("r"))
+    real = type(lakehouse.catalog).commit_table
+
+    def lossy(self: Any, *arguments: Any) -> Any:
+        real(self, *arguments)
+        raise ConnectionError("the answer was lost")
+
+    monkeypatch.setattr(type(lakehouse.catalog), "commit_table", lossy)
+    commit = publish(staged)
+    monkeypatch.undo()
+    table = table_of(lakehouse, ORDERS)
+    assert table.metadata.current_snapshot_id == commit.snapshot_id and commit.metadata_location == table.metadata_location
+    assert read(table) == [(1, "a", 1)]
