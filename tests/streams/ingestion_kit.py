@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import uuid
@@ -24,6 +25,7 @@ from platform_resources.contracts.model import Check, Column, Contract, Sla, Sou
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.reading import arrow_table
 from platform_resources.lakehouse.stamp import COUNTS, ancestors, summary_of
+from platform_resources.streams.ingestion import Drain
 from platform_resources.streams.log import EventLog, LogRecord, log_truncated
 from platform_resources.streams.quarantine import CONFLICT
 
@@ -299,6 +301,25 @@ def worker(settings: Settings, *arguments: str, topic: str = "test.clicks", fail
     return subprocess.Popen(
         [sys.executable, str(WORKER), topic, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+
+
+def drained(settings: Settings, log: EventLog, of: Contract) -> None:
+    """A clean drain to the log's end."""
+    report = Drain(of, lakehouse=Lakehouse(settings), log=log, run_id=run_id(), settings=settings).run(until="end")
+    assert report.stopped_by == "end" and not report.superseded
+
+
+def kill_and_recover(settings: Settings, log: EventLog, topic: str, failpoint: str, *, seed: int = 1, must_die: bool = True) -> None:
+    """A clean drain, one that is killed with SIGKILL at a failpoint, a clean one: nothing lost, nothing doubled, nothing repaired."""
+    events, of = assorted(random.Random(seed), 100), contract(topic)
+    log.append(topic, [(None, value) for value in events[:40]])
+    drained(settings, log, of)
+    log.append(topic, [(None, value) for value in events[40:]])
+    killed = worker(settings, topic=topic, failpoints=failpoint)
+    output, errors = killed.communicate(timeout=60)
+    assert killed.returncode == -signal.SIGKILL if must_die else killed.returncode in (0, -signal.SIGKILL), output + errors
+    drained(settings, log, of)
+    assert_exact(Lakehouse(settings), of, records_of(log, topic), lateness=True)
 
 
 def run_id() -> str:

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -242,22 +242,57 @@ def test_a_rollback_reads_again_what_was_removed_once(house: House) -> None:
     assert_exact(house.lakehouse, house.contract, house.records(), lateness=True)
 
 
-class _Gate:
-    """Stops one thread at the n-th passage of a failpoint until it is let go."""
+@dataclass
+class Sleeper:
+    """A drain in a thread that falls asleep at the n-th passage of a failpoint until it is woken."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, passage: int = 1) -> None:
-        self.reached, self.go, self.thread = threading.Event(), threading.Event(), None
-        self._name, self._left = name, passage
-        for module in ("ingestion", "takeover", "batch"):
-            monkeypatch.setattr(f"platform_resources.streams.{module}.failpoint", self)
-        monkeypatch.setattr("platform_resources.lakehouse.staging.failpoint", self)
+    point: str
+    passage: int
+    drained: Callable[[], DrainReport]
+    report: DrainReport | None = None
 
-    def __call__(self, name: str) -> None:
-        if name == self._name and threading.current_thread() is self.thread:
-            self._left -= 1
-            if self._left == 0:
-                self.reached.set()
-                assert self.go.wait(30)
+    def __post_init__(self) -> None:
+        self._asleep, self._awake = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._work)
+
+    def _work(self) -> None:
+        self.report = self.drained()
+
+    def passes(self, name: str) -> None:
+        if name == self.point and threading.current_thread() is self._thread:
+            self.passage -= 1
+            if self.passage == 0:
+                self._asleep.set()
+                assert self._awake.wait(60)
+
+    def fall_asleep(self) -> None:
+        self._thread.start()
+        assert self._asleep.wait(60), "the failpoint was never passed"
+
+    def wake(self) -> DrainReport:
+        self._awake.set()
+        self._thread.join(60)
+        assert self.report is not None
+        return self.report
+
+
+@pytest.fixture
+def sleeper(house: House, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], Sleeper]:
+    """Makes drains of the house that fall asleep at a failpoint."""
+    sleepers: list[Sleeper] = []
+
+    def passes(name: str) -> None:
+        for one in sleepers:
+            one.passes(name)
+
+    for module in ("streams.ingestion", "streams.takeover", "streams.batch", "lakehouse.staging"):
+        monkeypatch.setattr(f"platform_resources.{module}.failpoint", passes)
+
+    def make(point: str, passage: int) -> Sleeper:
+        sleepers.append(Sleeper(point, passage, House(house.settings, open_log(house.settings)).drained))
+        return sleepers[-1]
+
+    return make
 
 
 ZOMBIE_POINTS = [
@@ -270,40 +305,51 @@ ZOMBIE_POINTS = [
 
 @pytest.mark.parametrize(("point", "passage"), ZOMBIE_POINTS)
 def test_a_zombie_that_wakes_after_its_successor_changes_nothing(
-    house: House, monkeypatch: pytest.MonkeyPatch, point: str, passage: int
+    house: House, sleeper: Callable[[str, int], Sleeper], point: str, passage: int
 ) -> None:
     house.produce(*assorted(random.Random(5), 110))
-    gate, reports = _Gate(monkeypatch, point, passage), list[DrainReport]()
-    zombie = House(house.settings, open_log(house.settings))
-    thread = gate.thread = threading.Thread(target=lambda: reports.append(zombie.drained()))
-    thread.start()
-    assert gate.reached.wait(30)
+    zombie = sleeper(point, passage)
+    zombie.fall_asleep()
     # The successor's contract is another one, too: what the zombie had put aside for an undeclared field now is a row.
     wide = contract(wide=True)
-    successor = house.ingest(wide)
-    assert successor.stopped_by == "end"
-    gate.go.set()
-    thread.join(30)
-    assert reports[0].error is None and reports[0].superseded and reports[0].stopped_by == "superseded"
-    already = reports[0].read  # what the zombie committed before it fell asleep was committed under its own, narrower contract
-    records = house.records()
-    found = found_in(house.lakehouse, wide)
+    assert house.ingest(wide).stopped_by == "end"
+    report = zombie.wake()
+    assert report.error is None and report.superseded and report.stopped_by == "superseded"
+    records, found = house.records(), found_in(house.lakehouse, wide)
     assert len(found.main) + len(found.quarantine) + found.counts["duplicates"] == len(records) == found.counts["read"]
-    if already == 0:
+    if report.read == 0:  # else its first batch was committed under its own, narrower contract
         assert_exact(house.lakehouse, wide, records, lateness=True)
 
 
-def test_a_running_drain_gives_way_when_the_table_is_rolled_back_under_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_zombie_puts_aside_while_its_successor_cuts_back_is_cut_too(house: House, sleeper: Callable[[str, int], Sleeper]) -> None:
+    house.produce(*assorted(random.Random(5), 110))
+    zombie, successor = sleeper("drain-before-quarantine-commit", 1), sleeper("before-commit", 2)
+    zombie.fall_asleep()
+    successor.fall_asleep()  # it owns the main table, has seen an empty quarantine and is about to take that over
+    report = zombie.wake()
+    assert report.superseded and report.read == 0
+    assert len(arrow_table(house.aside)) > 0, "the zombie's bad events are in the quarantine"
+    assert successor.wake().stopped_by == "idle"
+    assert_exact(house.lakehouse, house.contract, house.records(), lateness=True)
+
+
+def test_of_two_that_take_over_at_once_one_goes_on(house: House, sleeper: Callable[[str, int], Sleeper]) -> None:
+    house.produce(*(event(n) for n in range(10)))
+    first, second = sleeper("before-commit", 1), sleeper("before-commit", 1)
+    first.fall_asleep()
+    second.fall_asleep()
+    assert (first.wake().inserted, second.wake().superseded) == (10, True)
+    assert read_epoch(house.table) == 1
+
+
+def test_a_running_drain_gives_way_when_the_table_is_rolled_back_under_it(house: House, sleeper: Callable[[str, int], Sleeper]) -> None:
     house.produce(*(event(n) for n in range(100)))
-    gate, reports = _Gate(monkeypatch, "drain-after-stage", 3), list[DrainReport]()
-    thread = gate.thread = threading.Thread(target=lambda: reports.append(House(house.settings, open_log(house.settings)).ingest()))
-    thread.start()
-    assert gate.reached.wait(30)
+    running = sleeper("drain-after-stage", 3)
+    running.fall_asleep()
     first_batch = [snapshot for snapshot in ancestors(house.table) if "sdp.position" in summary_of(snapshot)][-1]
     house.table.manage_snapshots().rollback_to_snapshot(first_batch.snapshot_id).commit()
-    gate.go.set()
-    thread.join(30)
-    assert reports[0].superseded and reports[0].read == 80
+    report = running.wake()
+    assert report.superseded and report.read == 80
     assert house.ingest().read == 60
     assert len(found_in(house.lakehouse, house.contract).main) == 100
 
