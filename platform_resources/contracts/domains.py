@@ -78,16 +78,18 @@ def read_domain(folder: Path, *, project: Path, text: str | None = None) -> tupl
     owners = read_owners(document.get("owners", []), ("owners",), findings)
     if not owners and not findings.failed:
         findings.error("domain-owner-missing", (), f"The domain {folder.name} has no owner.", "Add owners: [team:name].")
-    on_call = document.get("on_call", [])
+    for key in ("title", "description"):
+        if not isinstance(document.get(key, ""), str):
+            findings.error("domain-value", (key,), f"The {key} is {show(document[key])}, which is no text.", "Write a text.")
     domain = Domain(
         name=folder.name,
         path=folder,
         title=str(document.get("title") or folder.name.replace("_", " ").capitalize()),
         description=" ".join(str(document.get("description") or "").split()),
         owners=owners,
-        on_call=tuple(str(who) for who in ([on_call] if isinstance(on_call, str) else on_call or ())),
+        on_call=_texts(document.get("on_call", []), ("on_call",), findings),
         support=read_support(document.get("support", []), ("support",), findings),
-        defaults=_defaults(document.get("defaults") or {}, findings),
+        defaults=_defaults(document.get("defaults", {}), findings),
         package=".".join(folder.relative_to(project).parts) if folder.is_relative_to(project) else folder.name,
     )
     return (None if findings.failed else domain), findings.problems
@@ -109,8 +111,16 @@ def _defaults(given: object, findings: Findings) -> Mapping[str, Any]:
                 "contract-classification", path, f"The classification {show(value)} is not known.", did_you_mean(value, CLASSIFICATIONS)
             )
         else:
-            defaults[key] = tuple(value) if isinstance(value, list) else value
+            defaults[key] = _texts(value, path, findings) if key == "tags" else value
     return defaults
+
+
+def _texts(value: object, path: tuple[str, ...], findings: Findings) -> tuple[str, ...]:
+    listed = [value] if isinstance(value, str) else value
+    if isinstance(listed, list) and all(isinstance(text, str) for text in listed):
+        return tuple(listed)
+    findings.error("domain-value", path, f"{path[-1]} is {show(value)}, which is no list of texts.", "Write a list of texts.")
+    return ()
 
 
 def _length(key: str, value: object, path: tuple[str, ...], findings: Findings) -> timedelta | None:

@@ -56,9 +56,9 @@ def _explained(document: Mapping[str, Any]) -> Iterator[tuple[DocumentPath, str,
             # One nested mistake also yields "unevaluated" at every parent of it.
             if any(e is not error and _is_below(tuple(e.absolute_path), path) for e in errors):
                 continue
-            yield from _unknown_keys(error, path)
+            yield from _unknown_keys(error, path, _place(document, path))
         else:
-            yield path, _sentence(error, path), _remedy(error)
+            yield path, _sentence(error, _place(document, path)), _remedy(error)
 
 
 def _leaves(errors: Iterable[Any]) -> Iterator[Any]:
@@ -66,7 +66,8 @@ def _leaves(errors: Iterable[Any]) -> Iterator[Any]:
         if error.context and error.validator not in ("oneOf",):
             yield from _leaves(error.context)
         elif error.validator in ("oneOf", "anyOf") and error.context and "team" in error.absolute_path:
-            yield from _leaves(e for e in error.context if e.validator != "type" or len(e.path))
+            inner = [e for e in error.context if e.validator != "type" or e.path]  # a team is an object or, formerly, a list
+            yield from _leaves(inner) if inner else [error]
         else:
             yield error
 
@@ -75,14 +76,14 @@ def _is_below(path: DocumentPath, parent: DocumentPath) -> bool:
     return len(path) > len(parent) and path[: len(parent)] == parent
 
 
-def _unknown_keys(error: Any, path: DocumentPath) -> Iterator[tuple[DocumentPath, str, str]]:
+def _unknown_keys(error: Any, path: DocumentPath, place: str) -> Iterator[tuple[DocumentPath, str, str]]:
     known = _keys_allowed(path)
     for key in error.instance:
         if key in known:
             continue
         match = close_match(key, known)
         remedy = f"Did you mean {match}?" if match else "Remove it, or put it in customProperties."
-        yield (*path, key), f"{_place(path)} has the key {key}, which ODCS 3.2 does not know.", remedy
+        yield (*path, key), f"{place} has the key {key}, which ODCS 3.2 does not know.", remedy
 
 
 def _keys_allowed(path: DocumentPath) -> set[str]:
@@ -115,33 +116,49 @@ def _keys_allowed(path: DocumentPath) -> set[str]:
     return by_name.get(names[-1], set())
 
 
-def _place(path: DocumentPath) -> str:
+def _place(document: Mapping[str, Any], path: DocumentPath) -> str:
+    """The path in words: list items by their name, `schema.sales.properties.day`."""
     if not path:
         return "The contract"
-    return ".".join(str(part) for part in path)
+    words: list[str] = []
+    node: Any = document
+    for part in path:
+        node = node[part]
+        name = next((node[key] for key in ("name", "server", "property", "channel") if isinstance(node, dict) and key in node), None)
+        words.append(name if isinstance(part, int) and isinstance(name, str) else str(part))
+    return ".".join(words)
 
 
-def _sentence(error: Any, path: DocumentPath) -> str:
-    place = _place(path)
+def _sentence(error: Any, place: str) -> str:
     if error.validator == "required":
-        missing = [name for name in error.validator_value if name not in error.instance]
-        return f"{place} lacks {', '.join(missing)}." if path else f"The contract lacks the key {', '.join(missing)}."
+        return f"{place} lacks {', '.join(_missing(error))}."
     if error.validator == "type":
         wanted = error.validator_value if isinstance(error.validator_value, str) else " or ".join(error.validator_value)
         return f"{place} is {show(error.instance)}, which is no {wanted}."
     if error.validator == "enum":
         return f"{place} is {show(error.instance)}, which ODCS 3.2 does not allow."
-    if error.validator == "oneOf" and "quality" in path:
+    if error.validator == "oneOf" and "quality" in error.absolute_path:
         return f"{place} has no threshold, or more than one."
+    if error.validator in ("oneOf", "anyOf"):
+        return f"{place} is {show(error.instance)}, which has none of the shapes ODCS 3.2 allows."
     return f"{place}: {show(error.message, limit=160)}."
+
+
+def _missing(error: Any) -> list[str]:
+    """The keys that are lacking. Without a logicalType every type's rules apply at once and the last one asks for a map."""
+    if error.validator_value == ["map"] and "logicalType" not in error.instance:
+        return ["logicalType"]
+    return [name for name in error.validator_value if name not in error.instance]
 
 
 def _remedy(error: Any) -> str:
     if error.validator == "required":
         return "Add it."
+    if error.validator == "type" and error.validator_value == "string" and not isinstance(error.instance, list | dict):
+        return "Put it in quotes."
     if error.validator == "enum":
         match = close_match(error.instance, [str(word) for word in error.validator_value])
         return f"Did you mean {match}?" if match else f"Use one of {', '.join(str(word) for word in error.validator_value)}."
-    if error.validator == "oneOf":
+    if error.validator == "oneOf" and "quality" in error.absolute_path:
         return "Give exactly one of mustBe, mustNotBe, mustBeGreaterThan, mustBeLessThan, mustBeBetween and their like."
     return "Mend it as ODCS 3.2 says; docs/contracts.md has an example."

@@ -15,23 +15,63 @@ from tests.contracts.conftest import STREAM, TABLE, Read, sound
 TABLE_CHANGES = [
     ("decimal(18,2)", "decimal(20,2)", "widening", "column amount changed from decimal(18, 2) to decimal(20, 2)"),
     ("decimal(18,2)", "double", "breaking", "column amount changed from decimal(18, 2) to double"),
-    ("      - {name: amount", "      - {name: extra, logicalType: map, map: {key: {logicalType: string}, value: {logicalType: integer}}, description: E.}\n      - {name: amount", "additive", "column extra (map<string, long>) was added"),
-    ("      - {name: amount", "      - {name: extra, logicalType: string, required: true, description: E.}\n      - {name: amount", "breaking", "required column extra was added, which old rows do not have"),
+    (
+        "      - {name: amount",
+        "      - {name: extra, logicalType: array, items: {logicalType: integer}, description: E.}\n      - {name: amount",
+        "additive",
+        "column extra (list<long>) was added",
+    ),
+    (
+        "      - {name: amount",
+        "      - {name: extra, logicalType: string, required: true, description: E.}\n      - {name: amount",
+        "breaking",
+        "required column extra was added, which old rows do not have",
+    ),
     ("{name: amount,", "{name: total,", "breaking", "column amount was removed"),
-    ("required: true, primaryKey: true, primaryKeyPosition: 1", "required: true", "breaking", "the primary key changed from shop, day to day"),
+    (
+        "required: true, primaryKey: true, primaryKeyPosition: 1",
+        "required: true",
+        "breaking",
+        "the primary key changed from shop, day to day",
+    ),
     ("partitioned: true", "partitioned: false", "breaking", "the partitions changed from identity(day) to none"),
     ("Money taken.", "Money.", "documentation", "the description, tags or classification of amount changed"),
     ("Sales per shop and day.", "Sales.", "documentation", "title, words, status, owners or tags changed"),
     ("name: some_rows", "name: rows", "widening", "the check some_rows was removed"),
-]  # fmt: skip
+]
 STREAM_CHANGES = [
-    ("name: order_id, logicalType: integer, required: true", "name: order_id, logicalType: integer", "widening", "column order_id may now be null"),
-    ("description: Number", "logicalTypeOptions: {minimum: 1}, description: Number", "breaking", "minimum of order_id changed from None to 1"),
+    (
+        "name: order_id, logicalType: integer, required: true",
+        "name: order_id, logicalType: integer",
+        "widening",
+        "column order_id may now be null",
+    ),
+    (
+        "description: Number",
+        "logicalTypeOptions: {minimum: 1}, description: Number",
+        "breaking",
+        "minimum of order_id changed from None to 1",
+    ),
     ("value: shop.orders.v1", "value: shop.orders.v2", "breaking", "the stream changed from shop.orders.v1 to shop.orders.v2"),
-    ("    properties:\n      - {name: _s", "    customProperties: [{property: additionalProperties, value: true}]\n    properties:\n      - {name: _s", "widening", "the event now accepts undeclared fields"),
-    ("{name: stream, logicalType: string, required: true", "{name: stream, logicalType: string, required: true, enum: [{value: a}]", "breaking", "meta.stream no longer accepts values outside its new enum"),
-    ("items: {logicalType: string, required: true}", "items: {logicalType: integer, required: true}", "breaking", "column tags.element changed from string to long"),
-]  # fmt: skip
+    (
+        "    properties:\n      - {name: _s",
+        "    customProperties: [{property: additionalProperties, value: true}]\n    properties:\n      - {name: _s",
+        "widening",
+        "the event now accepts undeclared fields",
+    ),
+    (
+        "{name: stream, logicalType: string, required: true",
+        "{name: stream, logicalType: string, required: true, enum: [{value: a}]",
+        "breaking",
+        "meta.stream no longer accepts values outside its new enum",
+    ),
+    (
+        "items: {logicalType: string, required: true}",
+        "items: {logicalType: integer, required: true}",
+        "breaking",
+        "column tags.element changed from string to long",
+    ),
+]
 
 
 @pytest.mark.parametrize(

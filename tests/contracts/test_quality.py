@@ -59,7 +59,8 @@ def test_a_predicate_is_never_null_so_no_row_escapes() -> None:
     ("operator", "threshold", "good", "bad"),
     [
         ("mustBe", (3,), 3, 4), ("mustNotBe", (3,), 4, 3), ("mustBeGreaterThan", (3,), 4, 3), ("mustBeGreaterOrEqualTo", (3,), 3, 2),
-        ("mustBeLessThan", (3,), 2, 3), ("mustBeLessOrEqualTo", (3,), 3, 4), ("mustBeBetween", (3, 5), 5, 6), ("mustNotBeBetween", (3, 5), 6, 3),
+        ("mustBeLessThan", (3,), 2, 3), ("mustBeLessOrEqualTo", (3,), 3, 4), ("mustBeBetween", (3, 5), 5, 6),
+        ("mustNotBeBetween", (3, 5), 6, 3),
     ],
 )  # fmt: skip
 def test_every_operator_judges(operator: str, threshold: tuple[float, ...], good: float, bad: float) -> None:

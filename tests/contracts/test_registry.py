@@ -72,11 +72,16 @@ def test_one_broken_contract_leaves_the_others_loaded(project: Path, shop: Path)
         ("owners: [team:a]\nownes: [b]\n", "domain-key-unknown", 2, "A domain has no key ownes."),
         ("title: Shop\n", "domain-owner-missing", 1, "The domain shop has no owner."),
         ("owners: [jdoe]\n", "owner-invalid", 1, "The owner 'jdoe' is neither an e-mail address nor a team."),
-        ("owners: [team:a]\nsupport: [{channel: jdoe, tool: email}]\n", "support-invalid", 2, "The support channel 'jdoe' is of the tool email but has no address."),
+        (
+            "owners: [team:a]\nsupport: [{channel: jdoe, tool: email}]\n",
+            "support-invalid",
+            2,
+            "The support channel 'jdoe' is of the tool email but has no address.",
+        ),
         ("owners: [team:a]\ndefaults: {latency: soon}\n", "domain-defaults", 2, "The latency 'soon' is no length of time."),
         ("owners: [team:a\n", "domain-yaml", 2, "The file is not valid YAML: did not find expected ',' or ']'."),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_domain_file_is_refused_and_takes_its_products_with_it(
     project: Path, shop: Path, text: str, code: str, line: int, message: str
 ) -> None:
