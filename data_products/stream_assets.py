@@ -26,7 +26,7 @@ from platform_resources.contracts.specs import asset_check_specs, asset_spec
 from platform_resources.errors import PlatformError
 from platform_resources.locks import hold
 from platform_resources.parts import Parts
-from platform_resources.runs import DOMAIN_TAG, DRAIN, FOREGROUND_TAG, KIND_TAG, REPORT, asset_key_parts, drain_lock, drain_op, failed_tag
+from platform_resources.runs import DOMAIN_TAG, DRAIN, KIND_TAG, REPORT, asset_key_parts, drain_lock, drain_op, failed_tag
 from platform_resources.streams.ingestion import Drain, DrainCommit, DrainReport, drain_all
 
 REPORT_SECONDS = 15.0  # at most one materialisation per product in this time: each is a row of the event log, whatever the commit rate
@@ -109,9 +109,19 @@ def drain_streams(
         for contract in own:
             _tell_result(context, contract, reports[contract.key])
     _fail_for(context, own, reports)
-    if interrupted.is_set() and FOREGROUND_TAG not in context.run.tags:  # Ctrl-C is how a person ends `sdp ingest`: no failure, no mail
-        raise DagsterExecutionInterruptedError("The drain was asked to stop and has stopped after its last commit.")
+    if interrupted.is_set():
+        _end_stopped(context)
     return reports
+
+
+def _end_stopped(context: dg.AssetExecutionContext) -> None:
+    """End a drain that a signal stopped: cancelled if that was asked for in Dagster. Else (Ctrl-C in `sdp ingest`, the platform goes
+    down) it ends well: Dagster would count the exception as a failure, and somebody would get a mail for a restart.
+    """
+    context.log.info("The drain was asked to stop and has stopped after its last commit.")
+    run = context.instance.get_run_by_id(context.run_id)
+    if run is not None and run.status == DagsterRunStatus.CANCELING:
+        raise DagsterExecutionInterruptedError("Cancelled after the last commit.")
 
 
 def _taken(stack: ExitStack, context: dg.AssetExecutionContext, contract: Contract, parts: Parts) -> bool:
