@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from platform_resources.config import SOURCE_ROOT, Settings
+from platform_resources.stack.kafka import Kafka
 from platform_resources.streams.log import EventLog, open_log
 
 REALDATA = SOURCE_ROOT.parent / "shared" / "realdata"
@@ -65,8 +66,6 @@ def settings(tmp_path: Path) -> Settings:
 def kafka(requires: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Bootstrap address of a real broker, started once per session; it dies with the session however that ends."""
     requires("kafka")
-    from platform_resources.stack.kafka import Kafka
-
     settings = Settings(home=tmp_path_factory.mktemp("kafka"))
     yield Kafka().up(settings, die_with_parent=True).address
     Kafka().kill(settings)

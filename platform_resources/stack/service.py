@@ -103,16 +103,15 @@ class Service(ABC):
         """
         folder = self.folder(settings)
         with _exclusive(folder):
-            state = self.state(settings)
-            if state is not None and state.running and self.ready(state.ports):
-                return state
-            if state is not None and state.running:
-                _stop(state.pid, lambda: state.running, self.stop_seconds)  # half alive: neither serving nor gone
+            before = self.state(settings)
+            if before is not None and before.running:
+                if self.ready(before.ports):
+                    return before
+                _stop(before.pid, lambda: before.running, self.stop_seconds)  # half alive: neither serving nor gone
             self.install(settings)
-            ports = _free_ports(self.port_names, state.ports if state else {})
+            ports = _free_ports(self.port_names, before.ports if before else {})
             command = self.prepare(folder, ports, settings)
-            state = self._start(command, folder, ports, die_with_parent=die_with_parent)
-            return state
+            return self._start(command, folder, ports, die_with_parent=die_with_parent)
 
     def _start(self, command: list[str], folder: Path, ports: Mapping[str, int], *, die_with_parent: bool) -> ServiceState:
         log = folder / "server.log"
@@ -164,7 +163,7 @@ class Service(ABC):
     def logs(self, settings: Settings, *, lines: int = 100) -> list[str]:
         """The last lines of the server's log; [] before its first start."""
         log = self.folder(settings) / "server.log"
-        return log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:] if log.exists() else []
+        return log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:] if lines > 0 and log.exists() else []
 
     def folder(self, settings: Settings) -> Path:
         """Where this server keeps its state in this home."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from platform_resources.config import Settings
 from platform_resources.errors import PlatformError
@@ -147,11 +147,11 @@ class KafkaLog:
 
     def start_offsets(self, topic: str) -> dict[int, int]:
         """Oldest offset kept, by partition."""
-        return self._offsets(topic, OffsetSpec.earliest())
+        return self._offsets(topic, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
 
     def end_offsets(self, topic: str) -> dict[int, int]:
         """Offset the next record will get, by partition."""
-        return self._offsets(topic, OffsetSpec.latest())
+        return self._offsets(topic, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
     def _offsets(self, topic: str, which: OffsetSpec) -> dict[int, int]:
         wanted = {KafkaPartition(topic, number): which for number in self.partitions(topic)}
@@ -213,8 +213,8 @@ class KafkaLog:
                 self._judge(error, message)
                 continue
             self._down = False
-            tp = (message.topic(), message.partition())
-            offset = message.offset()
+            tp = _place(message)
+            offset = message.offset() or 0
             ms = message.timestamp()[1]
             if ms != last_ms:
                 last_ms, when = ms, _EPOCH + timedelta(milliseconds=ms)
@@ -225,7 +225,7 @@ class KafkaLog:
         """Raise for what an operator must know; pass over what librdkafka repairs by itself."""
         code = error.code()
         if code in _OUT_OF_RANGE:
-            topic, number = message.topic(), message.partition()
+            topic, number = _place(message)
             position = self._assigned.pop((topic, number), -1)
             self._assigned = {}
             raise log_truncated(topic, number, position, self.start_offsets(topic)[number], self.end_offsets(topic)[number])
@@ -310,3 +310,8 @@ class KafkaLog:
 
     def __exit__(self, *_: Any) -> None:
         self.close()
+
+
+def _place(message: Message) -> TopicPartition:
+    """Where a message stands; the client's types allow for messages that stand nowhere, which a consumer never gives."""
+    return message.topic() or "", message.partition() or 0

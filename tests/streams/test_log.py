@@ -14,6 +14,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -21,7 +23,7 @@ from hypothesis import strategies as st
 from platform_resources.config import Settings
 from platform_resources.errors import PlatformError
 from platform_resources.streams.kafka_log import KafkaLog
-from platform_resources.streams.local_log import LocalLog
+from platform_resources.streams.local_log import LocalLog, _create_segment
 from platform_resources.streams.log import EventLog, LogRecord, open_log, partition_of
 
 
@@ -164,9 +166,6 @@ def test_a_position_that_retention_removed_is_refused(event_log: EventLog, topic
 def forget(log: EventLog, topic: str, *, before: int) -> None:
     """What an operator or a retention policy does: records below an offset go."""
     if isinstance(log, KafkaLog):
-        from confluent_kafka import TopicPartition
-        from confluent_kafka.admin import AdminClient
-
         admin = AdminClient({"bootstrap.servers": log.bootstrap})
         for future in admin.delete_records([TopicPartition(topic, 0, before)]).values():
             future.result(10)
@@ -177,8 +176,6 @@ def forget(log: EventLog, topic: str, *, before: int) -> None:
     log.close()
     for file in folder.glob("*.log"):
         file.unlink()
-    from platform_resources.streams.local_log import _create_segment
-
     _create_segment(folder, before, 0)
     log.append(topic, values[before:])
 
