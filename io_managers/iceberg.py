@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -73,13 +72,11 @@ class IcebergIOManager(dg.IOManager):
             table = lakehouse.table(contract.identifier)
             _set_data_version(context, table)
             return {} if table is None else standing_metadata(contract, table)
-        audited = partial(self._audit, contract, context.run_id)
-        if staged is not obj:  # a derivation has audited its own
-            audited(staged)
+        audit = _Audit(self._parts, contract, context.run_id, known=staged.snapshot_id if staged is obj else None)
         try:
-            commit = publish(staged, audited)
+            commit = publish(staged, audit)
         except BlockedError:
-            raise
+            raise  # kept on its branch
         except BaseException:  # a cancelled run too leaves no files behind
             staged.discard()
             raise
@@ -104,12 +101,6 @@ class IcebergIOManager(dg.IOManager):
             scope = PartitionScope.present() if definition.partition_spec.fields else PartitionScope.table()
         return stage_overwrite(self._parts.lakehouse, definition, data, stamp, partitions=scope)
 
-    def _audit(self, contract: Contract, run_id: str, staged: StagedWrite) -> None:
-        failed = [] if changes_no_row(staged) else blocking_failures(audit_staged(self._parts, contract, staged))
-        if failed:
-            staged.refuse(refused_branch(run_id))
-            raise BlockedError(failed)
-
     def load_input(self, context: dg.InputContext) -> Any:
         """The product in the type of the input's annotation: LazyFrame, DuckDB relation, Arrow table or reader.
 
@@ -124,6 +115,25 @@ class IcebergIOManager(dg.IOManager):
             return _LOADERS[wanted](source(key, settings=self._parts.settings, registry=self._parts.registry))
         except PlatformError as error:
             raise failure_of(error) from None
+
+
+class _Audit:
+    """The audit of one write, again for each restaging, never twice for the same: what was audited is what is published.
+
+    `known` is the snapshot that the asset has audited itself, and yielded the results of.
+    """
+
+    def __init__(self, parts: Parts, contract: Contract, run_id: str, *, known: int | None) -> None:
+        self._parts, self._contract, self._run_id, self._known = parts, contract, run_id, known
+
+    def __call__(self, staged: StagedWrite) -> None:
+        if staged.snapshot_id == self._known or changes_no_row(staged):  # restaging changes the id
+            return
+        failed = blocking_failures(audit_staged(self._parts, self._contract, staged))
+        if failed:
+            staged.refuse(refused_branch(self._run_id))
+            raise BlockedError(failed)
+        self._known = staged.snapshot_id
 
 
 _LOADERS: Mapping[Any, Callable[[Source], Any]] = {
