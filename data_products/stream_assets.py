@@ -43,6 +43,8 @@ class DrainConfig(dg.Config):
     """Bound of an `idle` drain, seconds; default: the setting drain_seconds."""
     skip_checks: list[str] = []  # noqa: RUF012 - pydantic copies it
     """Names of aggregate checks that do not stop the drain (recorded)."""
+    accept_loss: bool = False
+    """Go on behind events that the log's retention deleted unread (recorded)."""
 
 
 def stream_assets(contracts: Sequence[Contract], parts: Parts) -> list[dg.AssetsDefinition]:
@@ -94,6 +96,7 @@ def drain_streams(
                 settings=settings,
                 code_version=contract.fingerprint[:16],
                 skip_checks=config.skip_checks,
+                accept_loss=config.accept_loss,
                 on_commit=reporters[contract.key].committed,
             )
             for contract in own
@@ -237,7 +240,7 @@ def _fail_for(context: dg.AssetExecutionContext, contracts: Sequence[Contract], 
 
 
 def _blocked(contract: Contract, report: DrainReport, run_id: str) -> str:
-    failed = ", ".join(outcome.check.name for outcome in report.checks if outcome.check.blocking and not outcome.passed)
+    failed = ", ".join(report.blocked_by)
     again = f", next try at {report.blocked_until:%H:%M:%S} UTC" if report.blocked_until is not None else ""
     return (
         f"stopped by the check {failed}{again}. Its position has not moved; the batch is kept on branch "

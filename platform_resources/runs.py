@@ -13,6 +13,7 @@ PRODUCTS_TAG = "sdp/products"
 DOMAIN_TAG = "sdp/domain"
 CODE_TAG = "sdp/code-version"
 FOREGROUND_TAG = "sdp/foreground"  # runs of `sdp ingest` and `sdp run`; the value is the process
+REPORT = "sdp/report"  # metadata of the observation that ends a drain: its totals
 DRAIN, TRANSFORM = "drain", "transform"
 
 
@@ -71,11 +72,16 @@ def table_pool(key: str) -> str:
     return f"table_{key.replace('/', '_')}"
 
 
-def drain_config(op: str, *, until: str = "idle", seconds: float | None = None, skip_checks: Iterable[str] = ()) -> dict[str, Any]:
+def drain_config(
+    op: str, *, until: str = "idle", seconds: float | None = None, skip_checks: Iterable[str] = (), accept_loss: bool = False
+) -> dict[str, Any]:
     """Run configuration of a drain: `until` is `idle` (bounded and ending when nothing comes), `end` (the log end seen at start) or
-    `stopped` (for ever); `seconds` bounds an `idle` one; `skip_checks` are names of aggregate checks not to stop at.
+    `stopped` (for ever); `seconds` bounds an `idle` one; `skip_checks` are names of aggregate checks not to stop at;
+    `accept_loss` goes on behind events that the log's retention deleted unread.
     """
-    config = {"until": until, "skip_checks": sorted(skip_checks), **({"seconds": seconds} if seconds is not None else {})}
+    config: dict[str, Any] = {"until": until, "skip_checks": sorted(skip_checks)}
+    config |= {"seconds": seconds} if seconds is not None else {}
+    config |= {"accept_loss": True} if accept_loss else {}
     return {"ops": {op: {"config": config}}}
 
 

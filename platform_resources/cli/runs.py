@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 @click.option("--follow", "until", flag_value="stopped", help="Go on until Ctrl-C, keeping the watermark fresh.")
 @click.option("--skip-check", "skip", multiple=True, metavar="NAME", help="Do not stop at this check (recorded); may be repeated.")
 @click.option("--recreate", is_flag=True, help="Drop the tables of a draft first and ingest the log from its beginning.")
+@click.option("--accept-loss", is_flag=True, help="Go on behind events that the log's retention deleted unread (recorded).")
 @json_option
-def ingest_command(product: str, until: str, skip: tuple[str, ...], recreate: bool, as_json: bool) -> None:
+def ingest_command(product: str, until: str, skip: tuple[str, ...], recreate: bool, accept_loss: bool, as_json: bool) -> None:
     """Drain the stream of PRODUCT (domain/product) into its table: what the sensor starts, in the foreground, recorded in Dagster.
 
     Exits 1 when another drain of the product is at work, naming its run.
@@ -49,8 +50,9 @@ def ingest_command(product: str, until: str, skip: tuple[str, ...], recreate: bo
     if recreate:
         _drop(settings, contract, lock)
     op = drain_op(contract.domain, contract.key if contract.loud else None)
+    config = drain_config(op, until=until, skip_checks=skip, accept_loss=accept_loss)
     with _events_left(settings, contract):
-        outcome = execute(settings, contract, tags=drain_tags([contract.key]), config=drain_config(op, until=until, skip_checks=skip))
+        outcome = execute(settings, contract, tags=drain_tags([contract.key]), config=config)
     report = outcome.observed.get(REPORT)
     if report is None and outcome.fault is None:  # another drain took the lock between our look and our start
         _refuse_if_busy(settings, contract, lock)

@@ -31,7 +31,7 @@ from platform_resources.streams.lagging import UNPROMISED_LATENCY, Lag, heartbea
 from platform_resources.streams.log import EventLog, LogRecord
 from platform_resources.streams.offsets import Offsets, ends_of, lost, parse, require_continuity, resume, stamped, starts_of
 from platform_resources.streams.quarantine import quarantine_definition, quarantine_rows
-from platform_resources.streams.refusals import ATTEMPT, FINGERPRINT, PREFIX, SKIPPED, forget_refusals, refusal_at_head
+from platform_resources.streams.refusals import ATTEMPT, FAILED, FINGERPRINT, PREFIX, SKIPPED, Refusal, forget_refusals, refusal_at_head
 from platform_resources.streams.reports import NOTHING, DrainCommit, DrainReport
 from platform_resources.streams.takeover import Tenure, take_over
 from platform_resources.streams.watermark import Watermark
@@ -145,13 +145,11 @@ class Drain:
 
     def begin(self) -> None:
         """Take over, find the position, make sure that nothing lies between it and the log."""
-        table = self.lakehouse.table(self.contract.identifier)
-        refusal = refusal_at_head(table, self.contract, skip=self._skip) if table else None
+        refusal = self._refusal()
         if refusal is not None:
             self._attempt = refusal.attempt + 1
             if refusal.until > self._clock():
-                self.report.blocked_until, self.report.refused_branch = refusal.until, refusal.branch
-                self.finish("blocked")
+                self._blocked(refusal)
                 return
         self._tenure = take_over(self.lakehouse, self._definition, self._quarantine, self._stamp)
         if self._tenure is None:
@@ -264,7 +262,8 @@ class Drain:
             publishing = True
             commit = publish(staged, audit)
         except _BlockedError as blocked:
-            self._refuse(blocked)
+            blocked.staged.discard()
+            self._refuse(batch, blocked.outcomes)
             return
         except BaseException:
             if not publishing:  # once publishing began the commit may stand, whatever was raised: a stray file is the lesser evil
@@ -275,9 +274,8 @@ class Drain:
         self._adopt(batch.position, batch.watermark, batch.counts, commit, heartbeat=False)
         self._window.remember(batch.keys)
 
-    def _stage(self, batch: Batch) -> StagedWrite:
-        extra = {FINGERPRINT: self.contract.fingerprint, ATTEMPT: str(self._attempt)} if self._checks.audits else {}
-        stamp = self._position_stamp(batch.position, batch.watermark, batch.counts, extra)
+    def _stage(self, batch: Batch, extra: dict[str, str] | None = None) -> StagedWrite:
+        stamp = self._position_stamp(batch.position, batch.watermark, batch.counts, extra or {})
         if not batch.counts["inserted"]:
             return stage_empty(self.lakehouse, self._definition, stamp, fence=self._fence())
         return stage_append(self.lakehouse, self._definition, batch.rows, stamp, fence=self._fence())
@@ -320,19 +318,31 @@ class Drain:
                 )
             )  # fmt: skip
 
-    def _refuse(self, blocked: _BlockedError) -> None:
-        """Keep the batch on a branch for its owner. The tenure ends with it: the quarantine may be a batch ahead by now."""
-        self._outcomes += blocked.outcomes
-        branch = PREFIX + self.run_id
-        table = self.lakehouse.table(self.contract.identifier)
-        before = refusal_at_head(table, self.contract, skip=self._skip) if table else None
-        blocked.staged.refuse(branch)
+    def _refuse(self, batch: Batch, outcomes: list[CheckOutcome]) -> None:
+        """Keep the batch on a branch for its owner, staged anew with what was wrong in its stamp.
+
+        The tenure ends with it: after a conflict in the last moment the quarantine may be a batch ahead, which only a take-over cuts.
+        """
+        self._outcomes += outcomes
+        failed = ",".join(outcome.check.name for outcome in outcomes if outcome.check.blocking and not outcome.passed)
+        facts = {FAILED: failed, FINGERPRINT: self.contract.fingerprint, ATTEMPT: str(self._attempt)}
+        before, branch = self._refusal(), PREFIX + self.run_id
+        self._stage(batch, facts).refuse(branch)
         table = self.lakehouse.table(self.contract.identifier)
         if table is not None and before is not None and before.branch != branch:
             forget_refusals(table, [before.branch])
-        refusal = refusal_at_head(table, self.contract, skip=self._skip) if table else None
-        self.report.blocked_until, self.report.refused_branch = (refusal.until if refusal else None), branch
+        self._blocked(self._refusal())
+
+    def _blocked(self, refusal: Refusal | None) -> None:
+        """End for now; the refusal is None when its branch went away in the same moment."""
+        if refusal is not None:
+            self.report.blocked_until, self.report.blocked_by = refusal.until, refusal.checks
+            self.report.refused_branch = refusal.branch
         self.finish("blocked")
+
+    def _refusal(self) -> Refusal | None:
+        table = self.lakehouse.table(self.contract.identifier)
+        return refusal_at_head(table, self.contract, skip=self._skip) if table else None
 
     # Stamps, fences, the table's rows
 

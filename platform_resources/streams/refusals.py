@@ -15,14 +15,15 @@ from platform_resources.contracts.model import Contract
 from platform_resources.lakehouse.stamp import POSITION, read_stamp, summary_of
 
 PREFIX = "refused/"
-ATTEMPT, FINGERPRINT, SKIPPED = "sdp.attempt", "sdp.contract-fingerprint", "sdp.skipped-checks"
+ATTEMPT, FAILED, FINGERPRINT, SKIPPED = "sdp.attempt", "sdp.failed-checks", "sdp.contract-fingerprint", "sdp.skipped-checks"
 FIRST_DELAY, LONGEST_DELAY = timedelta(minutes=1), timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A batch at the product's present position that was refused: on which branch, how often so far, and until when to wait."""
+    """A batch at the product's present position that was refused: by which rules, on which branch, how often so far, wait until when."""
 
+    checks: tuple[str, ...]
     branch: str
     attempt: int
     until: datetime
@@ -47,7 +48,7 @@ def refusal_at_head(table: Table, contract: Contract, *, skip: Collection[str] =
         attempt = int(summary.get(ATTEMPT, "1"))
         until = datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC) + delay_after(attempt)
         if found is None or until > found.until:
-            found = Refusal(name, attempt, until)
+            found = Refusal(tuple(summary.get(FAILED, "").split(",")), name, attempt, until)
     return found
 
 

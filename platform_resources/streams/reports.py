@@ -31,7 +31,8 @@ class DrainReport:
     """What one drain did; `read == inserted + duplicates + quarantined`.
 
     `stopped_by` is `end`, `idle`, `time`, `stop`, `superseded`, `blocked` or `error`. `checks` holds one outcome for each rule over
-    all batches. `blocked_until` is when a refused batch may be tried again; `error` is set by `drain_all` only (`Drain.run` raises).
+    all batches. `blocked_until` is when a batch that the rules `blocked_by` refused may be tried again; `refused_branch` keeps it.
+    `error` is set by `drain_all` only (`Drain.run` raises).
     """
 
     read: int = 0
@@ -47,6 +48,7 @@ class DrainReport:
     superseded: bool = False
     stopped_by: str = ""
     blocked_until: datetime | None = None
+    blocked_by: tuple[str, ...] = ()
     refused_branch: str | None = None
     error: Exception | None = None
 

@@ -494,6 +494,7 @@ class TestAggregateCheck:
         assert timedelta(seconds=50) < blocked.blocked_until - datetime.now(UTC) <= timedelta(seconds=60)
         waits = house.ingest(strict)
         assert (waits.stopped_by, waits.blocked_until, waits.read) == ("blocked", blocked.blocked_until, 0)
+        assert waits.blocked_by == ("n_differs",) == blocked.blocked_by
         seen = lag(strict, house.lakehouse, house.log)
         assert (seen.blocked_until, seen.events, seen.due) == (blocked.blocked_until, 3, False)
         past = blocked.blocked_until + timedelta(seconds=1)
