@@ -188,6 +188,12 @@ def test_all_of_and_references_are_followed() -> None:
     assert not gate.is_valid({**EVENT, "total": {"amount": 1}, "other": 1})
 
 
+def test_merged_bounds_are_the_tightest() -> None:
+    twice = {"allOf": [{"type": "integer", "minimum": 1, "maximum": 9}, {"minimum": 3, "maximum": 20}]}
+    gate = jsonschema_rs.validator_for(event_schema(drafted(of_fields({"n": twice}))))
+    assert [n for n in range(12) if gate.is_valid({**EVENT, "n": n})] == [3, 4, 5, 6, 7, 8, 9]
+
+
 def test_a_recursive_schema_ends_in_json_text() -> None:
     node = {
         "type": "object",

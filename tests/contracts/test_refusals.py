@@ -245,6 +245,14 @@ CASES = [
         "Move it to the quality of that column.",
     ),
     (
+        "check-argument",
+        changed(TABLE, "metric: rowCount,", "metric: duplicateValues, arguments: {propertys: [day], properties: [day]},"),
+        "contract-check-argument",
+        15,
+        "The check some_rows has the argument propertys, which duplicateValues does not take.",
+        "Did you mean properties?",
+    ),
+    (
         "check-scope",
         STREAM + "    quality: [{name: n, metric: rowCount, mustBe: 1, customProperties: [{property: scope, value: table}]}]\n",
         "contract-check-scope",
