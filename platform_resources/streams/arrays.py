@@ -99,8 +99,12 @@ def struct_builder(columns: tuple[Column, ...], kind: pa.DataType, *, open_: boo
         if nulls == len(values):
             return pa.nulls(len(values), kind)
         objects = [_NOTHING if value is None else value for value in values] if nulls else values
-        if open_:
-            findings.undeclared.update(place(index)[0] for index, value in enumerate(objects) if not declared.issuperset(value))
+        for index, value in enumerate(objects):
+            if not declared.issuperset(value):
+                if open_:
+                    findings.undeclared.add(place(index)[0])
+                else:
+                    findings.fault(place(index), "schema-violation", f"{min(value.keys() - declared)!r} is not declared")
         arrays = []
         for column, name, child in children:
             inside = _inside(place, name)
@@ -130,10 +134,8 @@ def _list_builder(column: Column, element: Column) -> Build:
             return row, f"{path}[{index - starts[owner]}]"
 
         items = child(flat, inside, findings)
-        if element.required and items.null_count:
-            for index in range(len(flat)):
-                if not items[index].is_valid:
-                    findings.fault(inside(index), "schema-violation", "a value is required")
+        if element.required:
+            _require(items, inside, findings)
         return pa.ListArray.from_arrays(pa.array(starts, pa.int32()), items, type=kind, mask=mask)
 
     return build
@@ -158,9 +160,19 @@ def _map_builder(column: Column, key: Column, value: Column) -> Build:
         if built.null_count:  # faulty rows go, but an array of keys must be whole until then
             built = built.fill_null(0 if read_key else "")
         items = build_value(flat, inside, findings)
+        if value.required:
+            _require(items, inside, findings)
         return pa.MapArray.from_arrays(pa.array(starts, pa.int32()), built, items, type=kind, mask=mask)
 
     return build
+
+
+def _require(items: pa.Array, place: Place, findings: Findings) -> None:
+    """A fault for each null among items that may not be null; normally the schema saw to it."""
+    if items.null_count:
+        for index in range(len(items)):
+            if not items[index].is_valid:
+                findings.fault(place(index), "schema-violation", "a value is required")
 
 
 def _layout(values: list[Any]) -> tuple[list[int], pa.Array | None]:
@@ -235,8 +247,6 @@ def _values(column: Column, accepted: tuple[type, ...], convert: Callable[[Any],
                         findings.unusual.add(place(index)[0])
                 except FaultError as error:
                     findings.fault(place(index), error.reason, str(error))
-                except RecursionError:
-                    findings.fault(place(index), "too-deep", "is nested too deeply")
             converted.append(good)
         array = pa.array(converted, storage)
         return array if storage is kind else pa.ExtensionArray.from_storage(kind, array)

@@ -137,7 +137,11 @@ class Codec:
             return self._build_rows(events, nulls, rows, errors)
         except Exception as error:  # noqa: BLE001 - see above; the event goes to quarantine with the error's text
             if len(events) == 1:
-                errors.append(Undecodable(rows[0], "undecodable", "", shortened(f"{type(error).__name__}: {error}")))
+                deep = isinstance(error, RecursionError | orjson.JSONEncodeError)  # more than the 254 levels that can be written again
+                reason, detail = (
+                    ("too-deep", "the event is nested too deeply") if deep else ("undecodable", f"{type(error).__name__}: {error}")
+                )
+                errors.append(Undecodable(rows[0], reason, "", shortened(detail)))
                 return self.schema.empty_table(), [], []
         half = len(events) // 2
         first = self._rows(events[:half], nulls[:half], rows[:half], errors)
@@ -165,19 +169,13 @@ class Codec:
     def _extra(self, events: list[dict[str, Any]], findings: Findings) -> pa.Array:
         texts: list[bytes | None] = [None] * len(events)
         for row in findings.undeclared:
-            try:
-                extra = self._undeclared.of(events[row])
-                texts[row] = canonical_json(extra) if extra else None
-            except RecursionError:
-                findings.fault((row, ""), "too-deep", "is nested too deeply")
+            extra = self._undeclared.of(events[row])
+            texts[row] = canonical_json(extra) if extra else None
         return pa.array(texts, pa.string())
 
     def _hash(self, event: dict[str, Any], unusual: bool) -> bytes:
         """The canonical hash; an event that is in canonical form as it stands is not walked again (it is most of the cost)."""
-        try:
-            return digest(canonical_json(self._form.normalise(event) if unusual else event))
-        except RecursionError:
-            return bytes(16)  # its row is refused as too deep
+        return digest(canonical_json(self._form.normalise(event) if unusual else event))
 
     # --- encoding
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from platform_resources.config import Settings
 from platform_resources.errors import PlatformError
 from platform_resources.streams.kafka_log import KafkaLog
-from platform_resources.streams.local_log import LocalLog, _create_segment
+from platform_resources.streams.local_log import LocalLog, _create_segment, _frame
 from platform_resources.streams.log import EventLog, LogRecord, open_log, partition_of
 
 
@@ -286,6 +286,20 @@ def test_a_torn_tail_is_cut_at_the_first_broken_record(tmp_path_factory: pytest.
         assert values == [b"acknowledged"] + [b"x" * 50] * (kept // size)
         writer.append("t", [(None, b"next")])
         assert [r.value for r in drain(reader, "t")] == [*values, b"next"]
+
+
+def test_what_lay_behind_a_torn_record_never_comes_back(local: LocalLog) -> None:
+    """A whole frame behind the tear must not be taken for a record once the next append ends just before it."""
+    local.append("t", [(None, b"one")])
+    file = next((local.root / "t" / "0").glob("*.log"))
+    next_value = b"x" * 30
+    ghost = _frame(None, b"ghost", 0)
+    with file.open("ab") as out:
+        out.write(b"\xff" * len(_frame(None, next_value, 0)) + ghost)
+    with LocalLog(local.root) as writer:
+        writer.append("t", [(None, next_value)])
+    with LocalLog(local.root) as reader:
+        assert [r.value for r in drain(reader, "t")] == [b"one", next_value]
 
 
 @pytest.mark.parametrize(("point", "left"), [("log-torn-append", []), ("log-synced-append", [b"two"])])
