@@ -55,8 +55,13 @@ Examples:
   sdp check && sdp up
 
 \b
-State lies under SDP_HOME (default .sdp/ in the project's folder). Commands that answer programs take --json.
+State lies under SDP_HOME (default .sdp/ in the project's folder).
+Commands that answer programs take --json: one document on stdout.
 Exit status: 0 done, 1 refused or failed with one sentence on stderr, 2 wrong usage."""
+
+
+class _ReaderLeft(Exception):  # noqa: N818 - no error, a turn of events
+    """Nobody reads stdout any more."""
 
 
 class Sdp(click.Group):
@@ -91,6 +96,13 @@ class Sdp(click.Group):
             with formatter.section(section):
                 formatter.write_dl([(name.ljust(width), line) for name, (_, line) in commands.items()])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; click would turn a broken pipe into status 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _ReaderLeft from None
+
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, *rest: Any, **extra: Any) -> NoReturn:
         """Run and exit: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted, 141 when nobody reads the output."""
         extra["standalone_mode"] = False
@@ -99,7 +111,7 @@ class Sdp(click.Group):
             sys.stdout.flush()
             sys.exit(result if isinstance(result, int) else 0)
         except PlatformError as error:
-            _tell(f"{error} [{error.code}]")
+            _tell(f"{' '.join(str(error).split())} [{error.code}]")  # a location refused for many problems comes in lines
             sys.exit(1)
         except click.ClickException as error:
             error.show()
@@ -107,7 +119,7 @@ class Sdp(click.Group):
         except (click.Abort, KeyboardInterrupt):
             _tell("Interrupted.")
             sys.exit(130)
-        except BrokenPipeError:
+        except (_ReaderLeft, BrokenPipeError):
             # The reader (head, less) has left: end as `cat` would, and keep the interpreter from complaining at exit.
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,7 +90,10 @@ def load_location(settings: Settings, domain: str) -> Any:
     except PlatformError:
         raise
     except Exception as error:  # whatever a team's own module raises is told with its place
-        raise _broken(location, error, settings.project) from error
+        told = _broken(location, error, settings.project)
+        if told is None:
+            raise  # the platform's own fault
+        raise told from error
 
 
 def use_project(settings: Settings, directory: Path | None = None) -> None:
@@ -100,17 +104,24 @@ def use_project(settings: Settings, directory: Path | None = None) -> None:
     for folder in (settings.project, directory):
         if folder is not None and str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
+    package = sys.modules.get("data_products")
+    own = str(settings.project / "data_products")
+    if package is not None and own not in package.__path__:  # imported before the project was known, by a test or a tool
+        package.__path__.insert(0, own)
 
 
-def _broken(location: Location, error: Exception, project: Path) -> PlatformError:
-    trace, file, line = error.__traceback__, None, 0
-    while trace is not None:
-        name = Path(trace.tb_frame.f_code.co_filename)
-        if name.is_relative_to(project / "data_products"):
-            file, line = name.relative_to(project), trace.tb_lineno
-        trace = trace.tb_next
+def _broken(location: Location, error: Exception, project: Path) -> PlatformError | None:
+    """The fault of a team's own module with its line; None when the trace ends elsewhere."""
     if isinstance(error, SyntaxError) and error.filename:
-        file, line = Path(error.filename), error.lineno or 0
+        path, line = Path(error.filename), error.lineno or 0
+    else:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        path, line = Path(last.filename), last.lineno or 0
+    if isinstance(error, ModuleNotFoundError):
+        path, line = location.folder / "definitions.py", 0
+    if not path.is_relative_to(location.folder):
+        return None
+    file = path.relative_to(project) if path.is_relative_to(project) else path
     what = " ".join(str(error).split())
     return PlatformError(
         "location-broken",

@@ -197,7 +197,7 @@ def draw_table(target: Console, columns: Sequence[Col], rows: Iterable[Sequence[
     from rich.table import Table
     from rich.text import Text
 
-    cells = [[cell if isinstance(cell, Text) else Text(human(cell)) for cell in row] for row in rows]
+    cells = [[cell if isinstance(cell, Text) else Text(human(cell), overflow="ellipsis", no_wrap=True) for cell in row] for row in rows]
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False, show_edge=False)
     for index, column in enumerate(columns):
         width = max([len(column.header), *(row[index].cell_len for row in cells)])
@@ -205,7 +205,7 @@ def draw_table(target: Console, columns: Sequence[Col], rows: Iterable[Sequence[
         table.add_column(
             column.header,
             justify="right" if column.right else "left",
-            no_wrap=True,
+            no_wrap=column.keep,  # rich takes width from the others only; their cells are cut, not wrapped
             overflow="ellipsis",
             min_width=least,
             style=column.style,

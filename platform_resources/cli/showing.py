@@ -50,7 +50,9 @@ def _shown(settings: Settings, registry: Registry, contract: Contract) -> dict[s
         "columns": [_column(path, column) for path, column in contract.walk()] + _own_columns(contract),
         "checks": [_check(check) for check in contract.checks],
         "slo": {
-            "latency_seconds": contract.sla.latency, "frequency_seconds": contract.sla.frequency, "retention_seconds": contract.sla.retention,
+            "latency_seconds": contract.sla.latency,
+            "frequency_seconds": contract.sla.frequency,
+            "retention_seconds": contract.sla.retention,
             "objective": contract.sla.objective, "window": contract.sla.window,
         },
         "inputs": list(inputs.get(contract.key, ())),
@@ -132,7 +134,8 @@ def _draw_product(console: Console, shown: dict[str, Any]) -> None:
         ("stream", shown["stream"]), ("owners", ", ".join(shown["owners"])),
         ("support", ", ".join(str(item["channel"]) for item in shown["support"])), ("promise", promise + kept),
         ("class", shown["classification"]), ("primary key", ", ".join(shown["primary_key"])), ("inputs", ", ".join(shown["inputs"])),
-        ("consumers", ", ".join(shown["consumers"])), ("rows", shown["rows"]), ("snapshot", shown["snapshot_id"] and str(shown["snapshot_id"])),
+        ("consumers", ", ".join(shown["consumers"])), ("rows", shown["rows"]),
+        ("snapshot", shown["snapshot_id"] and str(shown["snapshot_id"])),
         ("location", shown["location"]), ("contract", shown["file"]),
     ]  # fmt: skip
     console.print()

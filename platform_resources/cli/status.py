@@ -17,6 +17,7 @@ from platform_resources.contracts.model import Contract
 from platform_resources.errors import PlatformError
 from platform_resources.parts import Parts
 from platform_resources.runs import FOREGROUND_TAG, asset_key_parts, drain_tag, transform_tag
+from platform_resources.stack.instance import storage_is_made
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -145,7 +146,7 @@ def _queried_event_time(table: Table, contract: Contract, settings: Settings) ->
 
 def _work(settings: Settings, contracts: Sequence[Contract]) -> dict[str, dict[str, Any]]:
     """Last run and check results by product; empty ones before the first run on this home."""
-    if not (settings.dagster_home / "history").is_dir() and settings.profile != "production":
+    if not storage_is_made(settings):
         return {contract.key: {"last_run": None, "checks": [_check(check, None) for check in contract.checks]} for contract in contracts}
     import dagster as dg
 
@@ -162,7 +163,7 @@ def _work(settings: Settings, contracts: Sequence[Contract]) -> dict[str, dict[s
             records = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(names.values())) if names else {}
             found[contract.key] = {
                 "last_run": _last_run(instance, contract),
-                "checks": [_check(check, records.get(names[check.name])) for check in contract.checks],
+                "checks": [_check(check, _concluded(instance, records.get(names[check.name]))) for check in contract.checks],
             }
     return found
 
@@ -189,6 +190,17 @@ def _last_run(instance: dg.DagsterInstance, contract: Contract) -> dict[str, Any
 
 def _moment(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def _concluded(instance: dg.DagsterInstance, record: Any) -> Any:
+    """The check's record, or the one before it while a run has it merely planned."""
+    import dagster as dg
+    from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
+
+    if record is None or isinstance(record.evaluation, dg.AssetCheckEvaluation):
+        return record
+    history = instance.event_log_storage.get_asset_check_execution_history(record.key, limit=1, status={Status.SUCCEEDED, Status.FAILED})
+    return history[0] if history else None
 
 
 def _check(check: Any, record: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from platform_resources.contracts.iceberg import table_definition
 from platform_resources.contracts.model import Column
 from platform_resources.contracts.registry import Registry
 from platform_resources.engines.duck import create_empty_tables, offline_session
-from platform_resources.engines.sql import one_statement, parse_query, read_duckdb_error, referenced_tables, unknown_input
+from platform_resources.engines.sql import bind, parse_query, read_duckdb_error, referenced_tables, unknown_input
 from platform_resources.engines.tracing import product_of
 from platform_resources.errors import PlatformError
 
@@ -52,7 +52,7 @@ def draft_from_query(text: str, *, domain: str, product: str, registry: Registry
     with offline_session() as con:
         create_empty_tables(con, {registry.get(key).identifier: table_definition(registry.get(key)).schema for key in inputs})
         try:
-            relation = con.sql(one_statement(text).lstrip())
+            relation = bind(con, text)
         except duckdb.Error as error:
             message, line = read_duckdb_error(error, text)
             raise PlatformError("sql-invalid", f"The query is refused: {message}", "Correct it and draft again.", line=line) from None

@@ -184,7 +184,7 @@ def unknown_input(key: str, registry: Registry, *, file: str, line: int, kind: s
             f"{kind}-input-broken", f"The contract of the input {key} is broken: {first.message.rstrip('.')} ({first.file}:{first.line}).",
             "Ask its owners to mend it; `sdp check` shows all its problems.", file=file, line=line,
         )  # fmt: skip
-    close = get_close_matches(key, list(registry.contracts), n=3, cutoff=0.5)
+    close = get_close_matches(key, list(registry.contracts), n=2, cutoff=0.75)
     hint = f"Did you mean {' or '.join(name.replace('/', '.') if kind == 'sql' else name for name in close)}?" if close else "`sdp list` shows the products there are."
     shown = key.replace("/", ".", 1) if kind == "sql" else key
     return PlatformError(f"{kind}-unknown-product", f"No contract declares the input {shown}.", hint, file=file, line=line)
@@ -318,7 +318,7 @@ def validate(transform: Transform, contract: Contract, registry: Registry) -> li
     with offline_session() as con:
         create_empty_tables(con, {registry.get(key).identifier: table_definition(registry.get(key)).schema for key in transform.inputs})
         try:
-            relation = con.sql(one_statement(text).lstrip())
+            relation = bind(con, text)
             names, types = list(relation.columns), list(relation.types)
         except duckdb.Error as error:
             return [*problems, _refusal(error, text, where)]
@@ -327,11 +327,25 @@ def validate(transform: Transform, contract: Contract, registry: Registry) -> li
     return problems
 
 
+def bind(con: duckdb.DuckDBPyConnection, text: str) -> duckdb.DuckDBPyRelation:
+    """The query as a relation over the session's empty tables.
+
+    Raises:
+        duckdb.Error: with details as JSON; `sql` gives plain words only (tried on 1.5.5), so a refused query is asked once more.
+    """
+    query = one_statement(text).lstrip()
+    try:
+        return con.sql(query)
+    except duckdb.Error:
+        con.execute(query)
+        raise
+
+
 def _refusal(error: duckdb.Error, text: str, where: str) -> Problem:
     details = _details(error)
     message, line = read_duckdb_error(error, text)
-    candidates = [name for name in str(details.get("candidates", "")).split(",") if name and "->" not in name][:3]
-    hint = f"Did you mean {' or '.join(name.strip() for name in candidates)}?" if candidates else "Correct the query at that line."
+    candidates = close_candidates(error)
+    hint = f"Did you mean {' or '.join(candidates)}?" if candidates else "Correct the query at that line."
     subtype, said = details.get("error_subtype"), str(details.get("exception_message", ""))
     if subtype == "COLUMN_NOT_FOUND" or "Could not find key" in said or "does not have a column named" in said:
         inner = said.partition("Candidate Entries:")[2].strip()
@@ -340,6 +354,13 @@ def _refusal(error: duckdb.Error, text: str, where: str) -> Problem:
     if details.get("exception_type") == "Catalog" and "Function" in str(details.get("type", "")):
         return Problem(where, line, "sql-unknown-function", message, hint)
     return Problem(where, line, "sql-invalid", message, hint)
+
+
+def close_candidates(error: duckdb.Error) -> list[str]:
+    """Of the names DuckDB offers instead of an unknown one, those most like it."""
+    details = _details(error)
+    offered = [name.strip() for name in str(details.get("candidates", "")).split(",") if name.strip() and "->" not in name]
+    return get_close_matches(str(details.get("name", "")), offered, n=2) or offered[:3]
 
 
 def _details(error: duckdb.Error) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class Platform:
         workspace = ["-w", str(self._workspace_file)]
         web = ["dagster_webserver", "-h", HOST, "-p", str(self.port), "--dagster-log-level", "warning", "--suppress-warnings", *workspace]
         self._start_child("webserver", web)
-        self._start_child("daemon", ["dagster._daemon", "run", *workspace])
+        self._start_child("daemon", ["platform_resources.stack.daemon", "run", *workspace])
         self._record_children()
 
     def _start_child(self, name: str, module_and_arguments: list[str]) -> Child:
@@ -231,7 +231,7 @@ class Platform:
             self._look_at_health()
 
     def _follow_workspace(self) -> None:
-        """A location entered or left workspace.yaml: start or end its server and tell the webserver (the daemon looks each minute)."""
+        """A location entered or left workspace.yaml: start or end its server and tell the webserver (the daemon looks by itself)."""
         seen = self._look_at_workspace()
         if seen == self._workspace_seen:
             return

@@ -1,0 +1,147 @@
+"""`sdp new`: drafts that `sdp check` accepts, nothing overwritten, nothing half-made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Project, reading
+
+
+def test_a_domain_is_made_registered_and_accepted(project: Project) -> None:
+    made = project.json(
+        "new", "domain", "weather", "--owner", "weather-team@example.org", "--owner", "team:weather", "--title", "The weather"
+    )
+    assert made["domain"] == "weather"
+    assert all((project.path / file).is_file() for file in made["files"])
+    assert "  # none yet" in (project.path / "workspace.yaml").read_text()
+    assert project.json("check") == {"ok": True, "problems": []}
+    text = (project.path / "data_products/weather/domain.yaml").read_text()
+    assert "The weather" in text
+    assert "channel: weather-team@example.org" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("Weather", "'Weather' is no name for a domain. Use lower-case letters, digits and single underscores, a letter first, no Python keyword. [domain-name]"),
+        ("wea__ther", "'wea__ther' is no name for a domain. Use lower-case letters, digits and single underscores, a letter first, no Python keyword. [domain-name]"),
+        ("class", "'class' is no name for a domain. Use lower-case letters, digits and single underscores, a letter first, no Python keyword. [domain-name]"),
+        ("../up", "'../up' is no name for a domain. Use lower-case letters, digits and single underscores, a letter first, no Python keyword. [domain-name]"),
+        ("assembly", "There is already a data_products/assembly. Choose another name, or edit what is there. [domain-exists]"),
+    ],
+)  # fmt: skip
+def test_a_bad_name_for_a_domain_is_refused(project: Project, name: str, sentence: str) -> None:
+    before = sorted(project.path.rglob("*"))
+    assert project.refused("new", "domain", name, "--owner", "a@example.org") == sentence
+    assert sorted(project.path.rglob("*")) == before
+
+
+def test_an_owner_must_be_somebody(project: Project) -> None:
+    said = project.refused("new", "domain", "weather", "--owner", "bob")
+    assert said == "The owner bob is neither an e-mail address nor a team. Write a@example.org or team:name. [owner-invalid]"
+
+
+def test_a_domain_is_not_made_twice(project: Project) -> None:
+    project.ok("new", "domain", "weather", "--owner", "a@example.org")
+    said = project.refused("new", "domain", "weather", "--owner", "b@example.org")
+    assert said == "There is already a data_products/weather. Choose another name, or edit what is there. [domain-exists]"
+    assert "a@example.org" in (project.path / "data_products/weather/domain.yaml").read_text()
+
+
+@pytest.fixture
+def weather(project: Project) -> Project:
+    project.ok("new", "domain", "weather", "--owner", "weather-team@example.org")
+    return project
+
+
+def test_a_stream_is_drafted_from_a_sample(weather: Project) -> None:
+    sample = weather.events("readings.ndjson", [reading(number) for number in range(20)])
+    made = weather.json("new", "product", "weather/reading", "--from-sample", str(sample))
+    assert made == {"product": "weather/reading", "stream": "weather.reading.v1", "files": ["data_products/weather/reading.yaml"]}
+    checked = weather.json("check")
+    assert checked["ok"]
+    assert {problem["code"] for problem in checked["problems"]} == {"contract-description-missing"}
+
+
+def test_a_stream_is_drafted_from_an_event_schema(weather: Project) -> None:
+    schema = {"$id": "/weather/wind/1.0.0", "type": "object", "required": ["$schema", "meta", "speed"],
+              "properties": {"$schema": {"type": "string", "description": "s"}, "speed": {"type": "number", "minimum": 0, "description": "m/s"},
+                             "meta": {"type": "object", "description": "m", "required": ["stream"],
+                                      "properties": {"stream": {"type": "string", "description": "s"}}}}}  # fmt: skip
+    for name, text in (("wind.json", json.dumps(schema)), ("wind.yaml", json.dumps(schema))):
+        file = weather.write(name, text)
+        product = f"weather/from_{name.replace('.', '_')}"
+        made = weather.json("new", "product", product, "--from-event-schema", str(file), "--stream", f"{name}.v1")
+        assert made["stream"] == f"{name}.v1"
+    assert weather.json("check")["ok"]
+    event = {"$schema": "/weather/wind/1.0.0", "meta": {"stream": "wind.json.v1"}, "speed": -1}
+    report = weather.json("produce", "wind.json.v1", "-", stdin=json.dumps(event).encode())
+    assert report["refusals"][0]["path"] == "speed"
+
+
+def test_a_derived_product_is_drafted_from_its_query(weather: Project) -> None:
+    sample = weather.events("readings.ndjson", [reading(number) for number in range(20)])
+    weather.ok("new", "product", "weather/reading", "--from-sample", str(sample))
+    sql = """select station, cast(meta.dt as date) as day, max(temperature) as warmest, count(*) as readings, sum(1) as total, [1, 2] as list,
+             {'a': 1.5::decimal(9,2), 'b': uuid()} as struct, map {'k': now()} as map, 'x'::blob as raw from weather.reading group by all"""
+    made = weather.json("new", "product", "weather/daily", "--sql", sql)
+    assert made["files"] == ["data_products/weather/daily.sql", "data_products/weather/daily.yaml"]
+    assert weather.json("check")["ok"]
+    columns = {column["name"]: column["type"] for column in weather.json("show", "weather/daily")["columns"]}
+    assert columns["day"] == "date"
+    assert columns["total"] == "long"
+    assert columns["struct.a"] == "decimal(9, 2)"
+    assert columns["map.value"] == "timestamptz"
+    assert columns["raw"] == "binary"
+    assert weather.json("show", "weather/daily")["inputs"] == ["weather/reading"]
+    assert weather.json("show", "weather/reading")["consumers"] == ["weather/daily"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["reading", "--sql", "select 1"], "'reading' names no domain. Write domain/product. [product-name]"),
+        (["weather/Reading", "--sql", "select 1"],
+         "'Reading' is no name for a product. Use lower-case letters, digits and single underscores, a letter first, no Python keyword. [product-name]"),
+        (["wether/reading", "--sql", "select 1"], "There is no domain wether. Make it with `sdp new domain wether --owner ADDRESS`. [domain-unknown]"),
+        (["weather/x", "--from-sample", "gone.ndjson"],
+         "The file gone.ndjson cannot be read: No such file or directory. Name a file of newline-delimited JSON. [file-unreadable]"),
+        (["weather/x", "--from-event-schema", "gone.json"],
+         "The file gone.json cannot be read: No such file or directory. Name a file that exists. [file-unreadable]"),
+        (["weather/x", "--sql", "select * from weather.nothing"], "No contract declares the input weather.nothing."),
+        (["weather/x", "--sql", "select 1 as one"], "The query reads no product. Name at least one domain.product in FROM. [sql-no-input]"),
+        (["weather/x", "--sql", "drop table weather.x"], "The text holds a DROP statement instead of one query. Leave exactly one SELECT. [sql-not-one-query]"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_drafted_is_said_and_leaves_nothing(weather: Project, arguments: list[str], sentence: str) -> None:
+    assert sentence in weather.refused("new", "product", *arguments)
+    assert sorted(path.name for path in (weather.path / "data_products/weather").glob("*.*")) == [
+        "__init__.py",
+        "definitions.py",
+        "domain.yaml",
+    ]
+
+
+def test_a_product_is_not_overwritten(weather: Project) -> None:
+    mine = weather.write("data_products/weather/reading.yaml", "# mine\n")
+    sample = weather.events("readings.ndjson", [reading(1)])
+    said = weather.refused("new", "product", "weather/reading", "--from-sample", str(sample))
+    assert said == "There is already a data_products/weather/reading.yaml. Choose another name, or edit that file. [product-exists]"
+    assert mine.read_text() == "# mine\n"
+
+
+def test_a_second_product_of_one_stream_is_refused_and_leaves_nothing(weather: Project) -> None:
+    sample = weather.events("readings.ndjson", [reading(1)])
+    weather.ok("new", "product", "weather/reading", "--from-sample", str(sample))
+    said = weather.refused("new", "product", "weather/second", "--from-sample", str(sample))
+    assert "The stream weather.reading.v1 is already ingested by weather/reading." in said
+    assert not Path(weather.path / "data_products/weather/second.yaml").exists()
+    assert weather.json("check")["ok"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--sql", "x", "--from-sample", "y"], ["--sql", "x", "--stream", "s"]])
+def test_wrong_usage_is_status_two(weather: Project, arguments: list[str]) -> None:
+    assert weather.sdp("new", "product", "weather/x", *arguments).exit_code == 2

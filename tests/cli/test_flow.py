@@ -1,0 +1,283 @@
+"""The stable interface on one small project, from the first event to the last query: JSON shapes, exit statuses, sentences.
+
+One project serves the whole module, since each run costs a second; the tests read top to bottom.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from platform_resources.config import load_settings
+from platform_resources.locks import hold
+from tests.cli.conftest import Project, forget, make_project, reading, use
+
+DAILY = "select station, cast(meta.dt as date) as day, max(temperature) as warmest, count(*) as readings from weather.reading group by all"
+
+
+@pytest.fixture(scope="module")
+def weather(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A domain with a stream, a product derived from it, and 200 readings produced (10 of them twice, 1 bad)."""
+    patch = pytest.MonkeyPatch()
+    project = make_project(tmp_path_factory.mktemp("weather"))
+    use(project, patch)
+    sample = project.events("readings.ndjson", [reading(number) for number in range(200)])
+    project.ok("new", "domain", "weather", "--owner", "weather-team@example.org")
+    project.ok("new", "product", "weather/reading", "--from-sample", str(sample))
+    project.ok("new", "product", "weather/daily", "--sql", DAILY)
+    yield project
+    patch.undo()
+    forget()
+
+
+def test_produce_tells_what_became_of_each_event(weather: Project) -> None:
+    events = [reading(number) for number in range(10)] + [reading(900, temperature="warm"), {"$schema": "/weather/reading/1.0.0"}]
+    packed = weather.path / "more.ndjson.gz"
+    packed.write_bytes(gzip.compress("".join(json.dumps(event) + "\n" for event in events).encode() + b"{not json\n"))
+    assert weather.json("produce", "weather.reading.v1", "readings.ndjson") == {"accepted": 200, "refused": 0, "refusals": []}
+    report = weather.json("produce", "weather.reading.v1", str(packed))
+    assert (report["accepted"], report["refused"]) == (10, 3)
+    assert [refusal["line"] for refusal in report["refusals"]] == [11, 12, 13]
+    assert all(set(refusal) == {"line", "code", "path", "reason"} for refusal in report["refusals"])
+    assert report["refusals"][0]["path"] == "temperature"
+
+
+def test_strict_makes_a_refusal_a_failure_and_still_answers(weather: Project) -> None:
+    result = weather.sdp("produce", "weather.reading.v1", "-", "--strict", "--json", stdin=b"nonsense\n")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["refused"] == 1
+    assert result.stderr == "1 of 1 events were refused by weather.reading.v1. Mend them and produce them again. [events-refused]\n"
+
+
+def test_unchecked_puts_anything_on_the_log(weather: Project) -> None:
+    report = weather.json("produce", "weather.reading.v1", "-", "--unchecked", stdin=b"\xff not an event\n")
+    assert report == {"accepted": 1, "refused": 0, "refusals": []}
+
+
+def test_ingest_drains_to_the_end_and_tells_every_count(weather: Project) -> None:
+    report = weather.json("ingest", "weather/reading", "--until-idle")
+    wanted = {
+        "read": 211,
+        "inserted": 200,
+        "duplicates": 10,
+        "quarantined": 1,
+        "commits": 1,
+        "position": {"weather.reading.v1": {"0": 211}},
+    }
+    assert {name: report[name] for name in wanted} == wanted
+    assert isinstance(report["late"], int)
+    assert report["status"] == "success"
+
+
+def test_a_second_ingest_has_nothing_to_do(weather: Project) -> None:
+    assert weather.json("ingest", "weather.reading")["read"] == 0
+    assert "0 read, 0 inserted" in weather.ok("ingest", "weather/reading")
+
+
+def test_run_computes_what_is_missing(weather: Project) -> None:
+    first = weather.json("run", "weather/daily")
+    assert {"run_id", "status", "snapshot_id", "rows", "checks"} <= first.keys()
+    assert (first["status"], first["rows"], first["rows_written"]) == ("success", 10, 10)
+    again = weather.json("run", "weather/daily")
+    assert (again["status"], again["rows"], again["rows_written"]) == ("success", 10, 0)
+    recomputed = weather.json("run", "weather/daily", "--recompute")
+    assert (recomputed["rows"], recomputed["plan"]) == (10, "full")
+    assert recomputed["snapshot_id"] != first["snapshot_id"]
+
+
+def test_query_gives_rows_as_programs_want_them(weather: Project) -> None:
+    rows = weather.json(
+        "query", "select station, sum(readings) as n, max(day) as day, 1.10::decimal(4,2) as price from weather.daily group by 1 order by 1"
+    )
+    assert rows[0] == {"station": "s0", "n": 40, "day": "2026-01-02", "price": "1.10"}
+    assert len(rows) == 5
+    (row,) = weather.json("query", "select meta.dt, _event_hash, _ingested_at from weather.reading limit 1")
+    assert row["dt"].endswith("Z")
+    assert datetime.fromisoformat(row["_ingested_at"]).tzinfo is not None
+    assert weather.json("query", "select 1 where false") == []
+    assert weather.json("query", "-", stdin=b"select 2 as two") == [{"two": 2}]
+
+
+def test_query_for_people_stops_in_time_and_says_so(weather: Project) -> None:
+    shown = weather.ok("query", "from weather.reading select station")
+    assert "200 rows, 160 not shown (--limit N, --json)" in shown
+    assert "1 row\n" in weather.ok("query", "select 1")
+    assert weather.ok("query", "from weather.reading select station", "--limit", "2").count("s0") == 1
+    assert max(map(len, weather.ok("query", "from weather.reading").splitlines())) <= 120
+
+
+def test_quarantine_is_seen_only_when_asked_for(weather: Project) -> None:
+    weather.refused("query", "from weather.reading__quarantine")
+    (row,) = weather.json("query", "select reason, _offset from weather.reading__quarantine", "--include-quarantine")
+    assert row["_offset"] == 210
+
+
+def test_list_and_show_know_the_products(weather: Project) -> None:
+    products = {product["product"]: product for product in weather.json("list")}
+    assert (products["weather/reading"]["kind"], products["weather/reading"]["rows"]) == ("stream", 200)
+    assert (products["weather/daily"]["kind"], products["weather/daily"]["owners"]) == ("sql", ["weather-team@example.org"])
+    shown = weather.json("show", "weather/reading")
+    assert shown["stream"] == "weather.reading.v1"
+    assert shown["location"].startswith("file://")
+    assert {"_offset", "meta.dt", "temperature"} <= {column["name"] for column in shown["columns"]}
+    for text in ("weather.reading.v1", "weather-team@example.org", "temperature", 'source("weather/reading")', "weather/daily"):
+        assert text in weather.ok("show", "weather/reading")
+
+
+def test_status_has_every_fact(weather: Project) -> None:
+    found = {product["product"]: product for product in weather.json("status")}
+    reading_status, daily = found["weather/reading"], found["weather/daily"]
+    names = {"product", "rows", "snapshot_id", "last_event_time", "watermark", "lag_events", "lag_seconds", "last_run", "checks"}
+    assert names <= reading_status.keys()
+    assert (reading_status["rows"], reading_status["lag_events"], reading_status["last_event_time"]) == (200, 0, "2026-01-02T23:00:00Z")
+    assert reading_status["lag_seconds"] > 0
+    assert reading_status["last_run"]["status"] == "success"
+    assert (daily["rows"], daily["lag_events"]) == (10, 0)
+    weather.ok("produce", "weather.reading.v1", "-", stdin=json.dumps(reading(500)).encode())
+    (behind,) = weather.json("status", "weather/reading")
+    assert behind["lag_events"] == 1
+    assert "weather/daily" in weather.ok("status")
+
+
+def test_a_derived_product_lags_by_the_rows_its_inputs_gained(weather: Project) -> None:
+    weather.ok("ingest", "weather/reading")
+    (daily,) = weather.json("status", "weather/daily")
+    assert daily["lag_events"] == 1
+
+
+def test_a_run_at_work_is_named(weather: Project) -> None:
+    with hold(load_settings().locks_path, "drain:weather/reading", "run-4711"):
+        said = weather.refused("ingest", "weather/reading")
+    assert said == "weather/reading is already at work in run run-4711. Wait for that run to end, or cancel it in the UI. [already-running]"
+    with hold(load_settings().locks_path, "run:weather/daily", "run-4712"):
+        assert "run run-4712" in weather.refused("run", "weather/daily", "--recompute")
+
+
+def test_a_failed_blocking_check_is_told_with_its_run_and_publishes_nothing(weather: Project) -> None:
+    path = weather.path / "data_products/weather/daily.yaml"
+    text = path.read_text()
+    check = "    quality:\n      - {name: few_rows, metric: rowCount, description: Too few., severity: error, mustBeLessThan: 3}\n"
+    path.write_text(text.replace("    properties:\n", f"{check}    properties:\n", 1))
+    forget()
+    before = weather.json("query", "select count(*) as n from weather.daily")
+    result = weather.sdp("run", "weather/daily", "--recompute", "--json")
+    assert result.exit_code == 1, result.output
+    report = json.loads(result.stdout)
+    assert report["status"] == "failure"
+    assert [(check["name"], check["passed"], check["severity"]) for check in report["checks"]] == [("few_rows", False, "error")]
+    assert "weather/daily was not published: few_rows (measured 11)" in result.stderr
+    assert f"refused/{report['run_id']}" in result.stderr
+    assert weather.json("query", "select count(*) as n from weather.daily") == before
+    (status,) = weather.json("status", "weather/daily")
+    assert (status["last_run"]["status"], status["checks"][0]["passed"]) == ("failure", False)
+    path.write_text(text)
+    forget()
+
+
+def test_recreate_is_for_drafts_only(weather: Project) -> None:
+    report = weather.json("ingest", "weather/reading", "--recreate")
+    assert (report["read"], report["inserted"]) == (212, 201)
+    path = weather.path / "data_products/weather/daily.yaml"
+    text = path.read_text()
+    lines = [
+        [line, " " * (len(line) - len(line.lstrip()) + 2) + "description: What it is."] if "- name:" in line else [line]
+        for line in text.splitlines()
+    ]
+    path.write_text("\n".join(line for pair in lines for line in pair).replace("status: draft", "status: active") + "\n")
+    said = weather.refused("run", "weather/daily", "--recreate")
+    path.write_text(text)
+    assert (
+        said
+        == "weather/daily is active: its consumers rely on its history. Only a draft can be recreated; make a new product. [recreate-refused]"
+    )
+
+
+def test_replay_keeps_the_pace_and_the_line_numbers(weather: Project) -> None:
+    events = [reading(600 + number) for number in range(4)]
+    for number, event in enumerate(events):
+        event["meta"]["dt"] = f"2026-02-01T00:00:{number * 10:02d}Z"
+    file = weather.events("recorded.ndjson", [*events[:3], {"broken": True}, events[3]])
+    began = time.monotonic()
+    report = weather.json("replay", str(file), "--stream", "weather.reading.v1", "--speed", "30")
+    assert time.monotonic() - began > 0.9
+    assert (report["accepted"], report["refused"], report["refusals"][0]["line"]) == (4, 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["produce", "weather.reding.v1", "readings.ndjson"], "No contract ingests the stream weather.reding.v1. Did you mean weather.reading.v1? [stream-unknown]"),
+        (["produce", "weather.reading.v1", "gone"], "The file gone cannot be read: No such file or directory. Name a file of newline-delimited JSON. [file-unreadable]"),
+        (["ingest", "weather/reeding"], "There is no product weather/reeding. Did you mean weather/reading? [product-unknown]"),
+        (["ingest", "weather/daily"], "weather/daily does not come from a stream, so there is nothing to ingest. Use `sdp run weather/daily`. [not-a-stream]"),
+        (["ingest", "weather/reading", "--skip-check", "x"], "weather/reading has no check x. Name one of: (it has none). [check-unknown]"),
+        (["run", "weather/reading"], "weather/reading comes from a stream, so there is nothing to compute. Use `sdp ingest weather/reading`. [not-derived]"),
+        (["list", "--domain", "wether"], "There is no domain wether. Name one of: weather. [domain-unknown]"),
+        (["query", "@gone.sql"], "The file gone.sql cannot be read: No such file or directory. Name a file with one query. [file-unreadable]"),
+    ],
+)  # fmt: skip
+def test_refusals_are_one_sentence_and_one_document(weather: Project, arguments: list[str], sentence: str) -> None:
+    assert weather.refused(*arguments).endswith(sentence)
+    result = weather.sdp(*arguments, "--json")
+    assert result.exit_code == 1
+    error = json.loads(result.stdout)["error"]
+    assert f"{error['message']} {error['remedy']} [{error['code']}]" in result.stderr
+
+
+def test_a_product_that_is_broken_is_listed_and_named(weather: Project) -> None:
+    forget()
+    path = weather.write("data_products/weather/wrong.yaml", "id: weather.wrong\n")
+    assert {p["product"]: p["status"] for p in weather.json("list")}["weather/wrong"] == "broken"
+    assert weather.refused("show", "weather/wrong").startswith("data_products/weather/wrong.yaml")
+    said = weather.refused("ingest", "weather/reading")
+    path.unlink()
+    assert "weather is refused" in said
+
+
+def test_a_location_that_raises_is_told_with_its_line(weather: Project) -> None:
+    path = weather.path / "data_products/weather/definitions.py"
+    text = path.read_text()
+    forget()
+    path.write_text("x = 1\ny = 1 / 0\n")
+    said = weather.refused("ingest", "weather/reading")
+    path.write_text(text)
+    forget()
+    assert (
+        said
+        == "data_products/weather/definitions.py:2: The location weather cannot be loaded: ZeroDivisionError: division by zero. Mend that file. [location-broken]"
+    )
+
+
+def test_two_homes_never_touch_each_other(weather: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDP_HOME", str(weather.home.with_name("other")))
+    assert {product["rows"] for product in weather.json("list")} == {None}
+    assert {product["lag_events"] for product in weather.json("status")} == {0}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["produce"], ["nonsense"], ["replay", "x", "--stream", "s", "--speed", "0"], ["query"], ["ingest", "a/b", "--flow"]]
+)
+def test_wrong_usage_is_status_two(weather: Project, arguments: list[str]) -> None:
+    assert weather.sdp(*arguments).exit_code == 2
+
+
+def test_doctor_says_what_is_missing_and_how_to_get_it(weather: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = weather.json("doctor", "--profile", "embedded")
+    assert found["ok"], found
+    monkeypatch.setenv("PATH", str(weather.path))
+    result = weather.sdp("doctor", "--profile", "stack", "--json")
+    missing = {finding["need"]: finding for finding in json.loads(result.stdout)["findings"] if not finding["ok"]}
+    assert result.exit_code == 1
+    assert "maven" in missing["Maven"]["remedy"]
+    assert missing.keys() == {"Java 17", "Maven"}
+
+
+def test_stack_status_knows_kafka(weather: Project) -> None:
+    assert [(server["name"], server["running"]) for server in weather.json("stack", "status")] == [("kafka", False)]
+    assert "kafka" in weather.ok("stack", "status", "kafka")
+    assert "oracle" in weather.refused("stack", "status", "oracle")

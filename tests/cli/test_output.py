@@ -1,0 +1,103 @@
+"""JSON forms and tables: what programs and people get to see."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from uuid import UUID
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from platform_resources.cli.output import Col, arrow_rows, draw_table, duration, human, iso, plain, write_json
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "2026-01-02T03:04:05Z"),
+        (datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=timezone(timedelta(hours=2))), "2026-01-02T01:04:05.678000Z"),
+        (datetime(2026, 1, 2, 3, 4, 5), "2026-01-02T03:04:05Z"),
+        (date(2026, 1, 2), "2026-01-02"),
+        (time(3, 4, 5), "03:04:05"),
+        (Decimal("1.10"), "1.10"),
+        (Decimal("1E+3"), "1000"),
+        (b"\x00\xff", "AP8="),
+        (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (float("nan"), "NaN"),
+        (float("-inf"), "-Infinity"),
+        (True, True),
+        ({1: [Decimal("0.5")]}, {"1": ["0.5"]}),
+        (timedelta(minutes=1), 60.0),
+    ],
+)
+def test_values_have_their_json_form(value: object, wanted: object) -> None:
+    assert plain(value) == wanted
+
+
+@given(st.datetimes(timezones=st.timezones()))
+def test_a_time_survives_its_json_form(moment: datetime) -> None:
+    assert datetime.fromisoformat(iso(moment)) == moment.astimezone(UTC)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text() | st.floats() | st.binary() | st.decimals(allow_nan=False, allow_infinity=False),
+                    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10))  # fmt: skip
+def test_whatever_a_row_holds_is_one_strict_json_document(value: object) -> None:
+    out = io.StringIO()
+    write_json([{"value": value}], out)
+    json.loads(out.getvalue(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_an_empty_list_is_a_document() -> None:
+    out = io.StringIO()
+    write_json(iter([]), out)
+    assert json.loads(out.getvalue()) == []
+
+
+def test_arrow_rows_have_the_values_users_mean() -> None:
+    table = pa.table(
+        {
+            "sum": pa.array([Decimal(39244), None], pa.decimal128(38, 0)),
+            "money": pa.array([Decimal("1.10"), None], pa.decimal128(18, 2)),
+            "tags": pa.array([[("a", Decimal(1))], None], pa.map_(pa.string(), pa.decimal128(38, 0))),
+            "nested": pa.array(
+                [{"sums": [Decimal(2)], "other": "x"}, None], pa.struct([("sums", pa.list_(pa.decimal128(38, 0))), ("other", pa.string())])
+            ),
+        }
+    )
+    first, second = arrow_rows(table)
+    assert plain(first) == {"sum": 39244, "money": "1.10", "tags": {"a": 1}, "nested": {"sums": [2], "other": "x"}}
+    assert set(second.values()) == {None}
+
+
+def test_a_column_name_given_twice_loses_no_column() -> None:
+    table = pa.Table.from_arrays([pa.array([1]), pa.array([2]), pa.array([3])], names=["n", "n", "n_2"])
+    assert sorted(next(iter(arrow_rows(table))).values()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_table_keeps_to_the_width_and_never_cuts_what_is_to_be_kept(width: int) -> None:
+    out = io.StringIO()
+    draw_table(
+        Console(file=out, width=width),
+        [Col("product", keep=True), Col("title")],
+        [("activity/edit_statistics", "long " * 60), ("a/b", None)],
+    )
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert "activity/edit_statistics" in out.getvalue()
+    assert "…" in out.getvalue()
+    assert len([line for line in lines if line.strip()]) == 4, out.getvalue()
+
+
+def test_cells_are_short_and_on_one_line() -> None:
+    assert human("two\nlines") == "two lines"
+    assert human(1234567) == "1,234,567"
+    assert human(None) == "-"
+    assert human({"a": Decimal("1.0")}) == '{"a": "1.0"}'
+    assert [duration(s) for s in (None, 4, 150, 3 * 3600, 86_400 * 3)] == ["-", "4 s", "2 min", "3 h", "3 d"]

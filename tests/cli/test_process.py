@@ -1,0 +1,161 @@
+"""`sdp` as a real process: start-up, streams, signals and exit statuses, as a shell sees them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Project, make_project, reading
+
+SDP = [sys.executable, "-c", "from platform_resources.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def weather(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = make_project(tmp_path_factory.mktemp("process"))
+    sample = project.events("readings.ndjson", [reading(number) for number in range(50)])
+    for arguments in (
+        ["new", "domain", "weather", "--owner", "w@example.org"],
+        ["new", "product", "weather/reading", "--from-sample", str(sample)],
+    ):
+        assert sdp(project, *arguments).returncode == 0
+    assert sdp(project, "produce", "weather.reading.v1", str(sample)).returncode == 0
+    return project
+
+
+def sdp(project: Project, *arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [*SDP, *arguments], cwd=project.path, env=project.environment, capture_output=True, input=stdin, timeout=120, check=False
+    )
+
+
+def test_help_is_quick_and_names_every_command(weather: Project) -> None:
+    best = 10.0
+    for _ in range(3):
+        began = time.monotonic()
+        shown = sdp(weather, "--help").stdout.decode()
+        best = min(best, time.monotonic() - began)
+    assert best < 0.4
+    for name in (
+        "produce",
+        "replay",
+        "ingest",
+        "run",
+        "query",
+        "list",
+        "show",
+        "status",
+        "check",
+        "new",
+        "up",
+        "doctor",
+        "stack",
+        "Examples",
+    ):
+        assert name in shown
+    assert max(map(len, shown.splitlines())) <= 110
+
+
+@pytest.mark.parametrize("module", ["events", "products", "showing", "checking", "creating", "status"])
+def test_no_command_imports_dagster_to_begin(module: str) -> None:
+    code = f"import sys, platform_resources.cli.{module}; sys.exit('dagster' in sys.modules or 'duckdb' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_produce_never_loads_dagster(weather: Project) -> None:
+    code = "import sys\ntry:\n from platform_resources.cli import main; main()\nfinally:\n sys.stderr.write(str('dagster' in sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "produce", "weather.reading.v1", "-"],
+        cwd=weather.path,
+        env=weather.environment,
+        input=b"",
+        capture_output=True,
+        check=False,
+    )
+    assert done.stderr == b"False"
+
+
+def test_stdout_holds_one_document_and_nothing_else(weather: Project) -> None:
+    done = sdp(weather, "ingest", "weather/reading", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["inserted"] == 50
+    assert done.stderr == b""
+
+
+def test_a_refusal_is_status_one_and_wrong_usage_two(weather: Project) -> None:
+    refused, usage = sdp(weather, "ingest", "weather/nothing"), sdp(weather, "ingest")
+    assert (refused.returncode, refused.stdout) == (1, b"")
+    assert refused.stderr.decode().count("\n") == 1
+    assert usage.returncode == 2
+    assert b"Traceback" not in refused.stderr + usage.stderr
+
+
+def test_a_reader_that_leaves_ends_the_query_in_silence(weather: Project) -> None:
+    process = subprocess.Popen(
+        [
+            *SDP,
+            "query",
+            "select a._offset, b.station from weather.reading a, weather.reading b, weather.reading c, unnest(range(4))",
+            "--json",
+        ],
+        cwd=weather.path,
+        env=weather.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=60) == 141
+    assert process.stderr.read() == b""
+
+
+def test_a_fault_of_the_platform_is_a_sentence_without_a_trace(weather: Project) -> None:
+    code = "import platform_resources.contracts.registry as r\nr.Registry.load = lambda p: 1 / 0\nfrom platform_resources.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "list"], cwd=weather.path, env=weather.environment, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == b"The platform itself failed: ZeroDivisionError: division by zero. Repeat with SDP_DEBUG=1 for the trace. [internal]\n"
+    )
+
+
+def test_ctrl_c_ends_following_in_peace(weather: Project) -> None:
+    process = subprocess.Popen(
+        [*SDP, "ingest", "weather/reading", "--follow", "--json"],
+        cwd=weather.path, env=weather.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    lock = weather.home / "locks"
+    deadline = time.monotonic() + 60
+    while not any(_held(file) for file in lock.glob("drain*.lock")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    busy = sdp(weather, "ingest", "weather/reading")
+    event = json.dumps(reading(99)).encode()
+    assert sdp(weather, "produce", "weather.reading.v1", "-", stdin=event).returncode == 0
+    while (
+        json.loads(
+            sdp(weather, "query", "select count(*) as n from weather.reading where meta.id = 'r99'", "--json").stdout or b'[{"n": 0}]'
+        )[0]["n"]
+        == 0
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    report = json.loads(out)
+    assert (report["inserted"], report["status"]) == (1, "success")
+    assert err == b""
+    assert busy.returncode == 1
+    assert f"already at work in run {report['run_id']}." in busy.stderr.decode()
+
+
+def _held(file: Path) -> bool:
+    return bool(file.read_text())
