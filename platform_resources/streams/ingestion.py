@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import orjson
+from pyiceberg.table import Table
 
 from platform_resources.config import Settings
 from platform_resources.contracts.iceberg import table_definition
@@ -23,7 +24,7 @@ from platform_resources.errors import PlatformError
 from platform_resources.failpoints import failpoint
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.staging import Commit, CommitConflict, Fence, Fenced, StagedWrite, publish, stage_append, stage_empty
-from platform_resources.lakehouse.stamp import Position, Stamp, read_stamp, read_watermark
+from platform_resources.lakehouse.stamp import Position, Stamp, read_position, read_stamp, read_watermark
 from platform_resources.streams.batch import Batch, Batcher, micros, moment
 from platform_resources.streams.checks import StreamChecks, combined
 from platform_resources.streams.dedupe import DedupeWindow, Keys, inserted_since
@@ -145,6 +146,9 @@ class Drain:
 
     def begin(self) -> None:
         """Take over, find the position, make sure that nothing lies between it and the log."""
+        table = self.lakehouse.table(self.contract.identifier)
+        if table is not None:
+            self._recall(table)
         refusal = self._refusal()
         if refusal is not None:
             self._attempt = refusal.attempt + 1
@@ -155,17 +159,20 @@ class Drain:
         if self._tenure is None:
             self.finish("superseded")
             return
-        table = self._tenure.table
-        self._last_commit = last_commit(table)
-        watermark, (seen, _) = read_watermark(table), read_stamp(table, EVENT_TIMES)
-        self._watermark = Watermark.parse(None if watermark is None else micros(watermark), seen)
+        self._recall(self._tenure.table)
         starts = starts_of(self.log, self.topics)
-        self._position = resume(parse(self._tenure.position), starts)
+        self._position = resume(self._position, starts)
         gaps = lost(self._position, starts)
         if gaps and self._accept_loss:
             self._position |= {tp: starts[tp] for tp in gaps}
             self._publish_empty(self._watermark, heartbeat=False, extra={LOST: orjson.dumps(stamped(gaps)).decode()})
         require_continuity(self.contract.key, self._position, starts, ends_of(self.log, self.topics))
+
+    def _recall(self, table: Table) -> None:
+        """What the table says of the drains before."""
+        watermark, (seen, _) = read_watermark(table), read_stamp(table, EVENT_TIMES)
+        self._position, self._last_commit = parse(read_position(table)), last_commit(table)
+        self._watermark = Watermark.parse(None if watermark is None else micros(watermark), seen)
 
     def turn(self, *, gather: bool) -> bool:
         """Read once and commit when there is a batch; whether there was anything to do.
@@ -184,6 +191,7 @@ class Drain:
             self._commit(ends)
             return True
         if not self._buffer and not self._unread(ends) and ends:
+            require_continuity(self.contract.key, self._position, {}, ends)
             self._heartbeat(seen_at)
         return bool(got) or more
 
@@ -415,17 +423,17 @@ def drain_all(
         for drain in drains:
             _guarded(drain, drain.begin)
         while alive := [drain for drain in drains if not drain.done]:
-            busy = False
+            worked = False
             for drain in alive:
                 if not stop.is_set() and not _passed(deadline):
-                    busy |= _guarded(drain, lambda drain=drain: drain.turn(gather=gather)) or drain.waiting  # type: ignore[misc]
-            now = time.monotonic()
+                    worked |= _guarded(drain, lambda drain=drain: drain.turn(gather=gather))  # type: ignore[misc]
+            now, busy = time.monotonic(), worked or any(drain.waiting for drain in alive)
             idle_since = now if busy else idle_since
             idle = not busy and idle_seconds is not None and now - idle_since >= idle_seconds
             reason = "stop" if stop.is_set() else "time" if _passed(deadline) else "idle" if idle else None
             if reason:
                 _wind_up(alive, reason)
-            elif not busy or any(drain.waiting for drain in alive):
+            elif not worked:
                 stop.wait(PAUSE)
     finally:  # an interrupted Dagster run raises a BaseException: what was read and not committed is simply read again
         for drain in drains:

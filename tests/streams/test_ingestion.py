@@ -202,7 +202,7 @@ def test_duplicates_are_told_apart_by_the_window_of_log_time(house: House) -> No
 
 def test_the_window_is_rebuilt_from_the_files_that_reach_into_it_only(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     log, of = ScriptedLog(), contract(dedupe_window=timedelta(minutes=10))
-    for minute in range(40, 60):
+    for minute in range(45, 60):
         log.add(TOPIC, event(minute), at=NOW + timedelta(minutes=minute))
         house.ingest(of, log=log)
     read: list[str] = []
@@ -495,6 +495,7 @@ class TestAggregateCheck:
         waits = house.ingest(strict)
         assert (waits.stopped_by, waits.blocked_until, waits.read) == ("blocked", blocked.blocked_until, 0)
         assert waits.blocked_by == ("n_differs",) == blocked.blocked_by
+        assert waits.position == blocked.position
         seen = lag(strict, house.lakehouse, house.log)
         assert (seen.blocked_until, seen.events, seen.due) == (blocked.blocked_until, 3, False)
         past = blocked.blocked_until + timedelta(seconds=1)
@@ -571,6 +572,19 @@ def test_a_topic_made_anew_is_refused(house: House) -> None:
         house.ingest(log=_shorter())
     assert caught.value.code == "log-rewound"
     assert "read topic test.clicks, partition 0 up to offset 5, but the log ends at 1" in caught.value.message
+
+
+def test_a_topic_made_anew_under_a_running_drain_gives_no_heartbeat(house: House) -> None:
+    log = ScriptedLog()
+    for n in range(5):
+        log.add(TOPIC, event(n), at=NOW)
+    drain = house.drain(contract(sla=Sla(latency=timedelta(0))), log=log)
+    drain.begin()
+    drain.turn(gather=False)
+    log.records[TOPIC, 0] = log.records[TOPIC, 0][:2]
+    with pytest.raises(PlatformError) as caught:
+        drain.turn(gather=False)
+    assert caught.value.code == "log-rewound" and drain.report.commits == 1
 
 
 def _shorter() -> ScriptedLog:

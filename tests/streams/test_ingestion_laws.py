@@ -33,7 +33,7 @@ bad = st.sampled_from(torn)
 pauses = st.one_of(st.integers(0, 60), st.integers(0, 1200))
 
 
-@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@hypothesis_settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.tuples(st.one_of(good, good, good, bad), pauses), min_size=1, max_size=40),
     st.lists(st.integers(1, 15), max_size=4),
