@@ -506,14 +506,14 @@ def generate(events: int = 50_000, seed: int = 20260105, start: datetime = START
 
 def recent_changes(generated: Generated, count: int) -> list[bytes]:
     """The last `count` edits once more, as the events that mediawiki/recentchange 1.0.1 describes: the feed that patrollers watch."""
-    lines: list[bytes] = []
+    found: dict[str, bytes] = {}
     for number in range(len(generated.gated), 0, -1):
         event = {} if number in generated.truth.refused else orjson.loads(generated.gated[number - 1])
         if event.get("page_change_kind") in ("create", "edit") and event["meta"]["domain"] != "canary" and "performer" in event:
-            lines.append(orjson.dumps(_recent_change(event)))
-        if len(lines) == count:
+            found[event["meta"]["id"]] = orjson.dumps(_recent_change(event))
+        if len(found) == count:
             break
-    return lines[::-1]
+    return list(found.values())[::-1]
 
 
 def _recent_change(event: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,3 +58,15 @@ def test_a_home_that_cannot_be_written_is_one_sentence(settings: Settings, tmp_p
 def test_preparing_a_home_imports_no_dagster() -> None:
     code = "import sys; import platform_resources.stack.instance; sys.exit('dagster' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=SOURCE_ROOT, check=False).returncode == 0
+
+
+def test_processes_that_start_on_a_new_home_at_once_all_find_it_usable(settings: Settings) -> None:
+    """Code servers do: each that made the databases by itself would leave them with more than one schema head, and nothing starts again."""
+    code = (
+        "from dagster import DagsterInstance; from platform_resources.config import load_settings;"
+        "from platform_resources.stack.instance import prepare_dagster_home;"
+        "DagsterInstance.from_config(str(prepare_dagster_home(load_settings()))).get_runs(limit=1)"
+    )
+    environment = {**os.environ, "SDP_HOME": str(settings.home), "PYTHONPATH": str(SOURCE_ROOT)}
+    processes = [subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE) for _ in range(4)]
+    assert [(process.communicate()[1].decode()[-300:], process.returncode) for process in processes] == [("", 0)] * 4
