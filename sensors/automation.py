@@ -54,10 +54,10 @@ def automation_sensor(domain: str, products: Sequence[Derivable], parts: Parts) 
     )
     def _automation(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         requests, reasons = propose_transforms(context.instance, products, parts)
-        for reason in reasons:
+        for reason in reasons if requests else ():  # without a run they are the reason that the tick shows
             context.log.info(reason)
         return dg.SensorResult(
-            run_requests=requests, skip_reason=None if requests else "; ".join(reasons) or "Every product has seen all of its inputs."
+            run_requests=requests, skip_reason=None if requests else " ".join(reasons) or "Every product has seen all of its inputs."
         )
 
     return _automation

@@ -57,10 +57,10 @@ def stream_sensor(domain: str, contracts: Sequence[Contract], parts: Parts) -> d
     )
     def _streams(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         requests, reasons = propose_drains(context.instance, domain, contracts, parts)
-        for reason in reasons:
+        for reason in reasons if requests else ():  # without a run they are the reason that the tick shows
             context.log.info(reason)
         return dg.SensorResult(
-            run_requests=requests, skip_reason=None if requests else "; ".join(reasons) or "Every stream is drained to its end."
+            run_requests=requests, skip_reason=None if requests else " ".join(reasons) or "Every stream is drained to its end."
         )
 
     return _streams

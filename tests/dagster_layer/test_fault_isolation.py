@@ -8,6 +8,8 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import WorkspaceFileTarget
 
 from data_products.assembly import domain_definitions
 from platform_resources.config import Settings
@@ -99,3 +101,21 @@ def test_loading_touches_nothing_but_the_contracts(settings: Settings, location:
     location("shop")
     location("finance")
     assert not settings.home.exists()
+
+
+def test_code_servers_of_a_project_elsewhere_load_apart(
+    project: Path, settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The domain packages lie in the project's own folder, the platform's code where it is installed."""
+    bend(project, "finance/revenue.sql", "from shop", "frm shop")
+    monkeypatch.setenv("SDP_PROJECT", str(project))
+    monkeypatch.setenv("SDP_HOME", str(settings.home))
+    monkeypatch.chdir(project)
+    with WorkspaceProcessContext(instance, WorkspaceFileTarget([str(project / "workspace.yaml")])) as process:
+        entries = process.create_request_context().get_code_location_entries()
+    assert entries["shop"].load_error is None
+    error = entries["finance"].load_error
+    assert error is not None
+    said = error.to_string()
+    assert "The location finance is refused for 1 problem in its own files" in said
+    assert "data_products/finance/revenue.sql" in said
