@@ -249,8 +249,9 @@ def _filled(array: pa.Array) -> pa.Array:
     if pa.types.is_struct(kind):
         return pa.StructArray.from_arrays([array.field(index) for index in range(kind.num_fields)], fields=list(kind))
     if pa.types.is_map(kind):
-        pairs = _entries(array).flatten()
-        return pa.MapArray.from_arrays(_offsets(array), pairs.field(0), pairs.field(1), type=kind)
+        entries = _entries(array)
+        pairs = entries.flatten()
+        return pa.MapArray.from_arrays(_offsets(entries), pairs.field(0), pairs.field(1), type=kind)
     if pa.types.is_list(kind):
         return pa.ListArray.from_arrays(_offsets(array), array.flatten(), type=kind)
     if isinstance(kind, pa.BaseExtensionType):

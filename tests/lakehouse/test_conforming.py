@@ -130,3 +130,9 @@ def test_columns_missing_undeclared_or_doubled_are_refused() -> None:
         with pytest.raises(PlatformError) as caught:
             conformer.conform(given)
         assert caught.value.code == code
+
+
+def test_a_null_parent_excuses_a_required_map_and_uuid() -> None:
+    fields = NestedField(1, "m", MapType(2, StringType(), 3, LongType()), required=True), NestedField(4, "u", UUIDType(), required=True)
+    given = pa.array([None, {"m": [("a", 1)], "u": ID.bytes}], pa.struct([("m", pa.map_(pa.string(), pa.int64())), ("u", pa.binary(16))]))
+    assert conformed(StructType(*fields), given) == [None, {"m": [("a", 1)], "u": ID}]
