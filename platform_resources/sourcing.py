@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -19,8 +18,8 @@ from platform_resources.config import Settings, load_settings
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.registry import Registry
 from platform_resources.engines.duck import connect, qualified_name
-from platform_resources.engines.sql import parse_query, read_duckdb_error, referenced_tables
-from platform_resources.engines.tracing import product_of
+from platform_resources.engines.sql import close_candidates, parse_query, read_duckdb_error, referenced_tables
+from platform_resources.engines.tracing import function_name, product_of
 from platform_resources.engines.types import quote
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.catalog import Lakehouse
@@ -125,8 +124,8 @@ def query(sql: str, settings: Settings, registry: Registry, *, include_quarantin
             `product-unknown`, `product-not-materialised`, `query-invalid`.
     """
     tree = parse_query(sql)
-    _refuse_functions(tree)
     names = list(dict.fromkeys(product_of(table) for table in referenced_tables(tree)))
+    _refuse_functions(tree)
     lakehouse = lakehouse or Lakehouse(settings)
     with connect(settings) as con:
         for name in names:
@@ -156,7 +155,7 @@ def _relation(name: str, registry: Registry, lakehouse: Lakehouse, include_quara
 
 def _refuse_functions(tree: exp.Query) -> None:
     for call in tree.find_all(exp.Func):
-        name = (call.name if isinstance(call, exp.Anonymous) else call.sql_name()).lower()
+        name = function_name(call)
         if name in _REFUSED_FUNCTIONS or name.startswith(("pragma_", "duckdb_", "read_")):
             raise PlatformError("query-refused", f"The function {name}() is not offered in queries.", "Ask with plain SQL over products.")
 
@@ -172,11 +171,6 @@ def _lock(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
 
 def _invalid(error: duckdb.Error, sql: str) -> PlatformError:
     message, line = read_duckdb_error(error, sql)
-    text = str(error)
-    start = text.find('"candidates":"')
-    names = text[start + 14 : text.find('"', start + 14)].split(",") if start >= 0 else []
-    offered = [name.strip() for name in names if name.strip() and "->" not in name]
-    wanted = message.split('"')[1] if message.count('"') > 1 else ""
-    close = get_close_matches(wanted, offered, n=3, cutoff=0.3) or offered[:3]
+    close = close_candidates(error)
     remedy = f"Did you mean {' or '.join(close)}?" if close else "Correct the query."
     return PlatformError("query-invalid", f"Line {line}: {message}" if line > 1 else message, remedy)

@@ -60,6 +60,8 @@ def run_transform(
     result = _call(con, transform, inputs, restricted)
     if not only:
         return result
+    if isinstance(result, pa.RecordBatchReader):
+        result = result.read_all()  # a reader over this very session would end as soon as the session does something else
     con.register(OUTPUT, result)
     return con.execute(f"SELECT result.* FROM {OUTPUT} AS result {only}").to_arrow_reader()
 

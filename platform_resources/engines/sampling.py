@@ -1,6 +1,5 @@
 """Rows drawn from a contract, for tests of transforms: right in type, poor in distinct values so that keys collide, seeded.
 
-`RowSampler` draws rows, `InputHistory` makes a life of a product from them: commits with duplicates, changes, deletes and maintenance.
 Realistic data is a generator's business, not this module's.
 """
 
@@ -8,7 +7,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -52,11 +51,14 @@ class RowSampler:
         contract: whose rows.
         random: source of chance; the same seed gives the same rows.
         values: how many distinct values a column without enum has; small numbers make keys collide.
+        few: dotted paths of columns that get only three values, e.g. the keys by which a transform groups.
         nulls: chance of a null in an optional column.
     """
 
-    def __init__(self, contract: Contract, random: random.Random, *, values: int = 4, nulls: float = 0.15) -> None:
-        self.contract, self.random, self.values, self.nulls = contract, random, values, nulls
+    def __init__(
+        self, contract: Contract, random: random.Random, *, values: int = 6, few: Collection[str] = (), nulls: float = 0.1
+    ) -> None:
+        self.contract, self.random, self.values, self.few, self.nulls = contract, random, values, frozenset(few), nulls
         self.schema: Schema = table_definition(contract).schema
         self._drawn = 0
 
@@ -111,7 +113,7 @@ class RowSampler:
         column = self.contract.column(path) if self.contract.has_column(path) else None
         if column is not None and column.enum:
             return self.random.choice(column.enum)
-        number = self.random.randrange(self.values)
+        number = self.random.randrange(3 if path in self.few else self.values)
         if isinstance(kind, IntegerType | LongType):
             low = column.options.get("minimum") if column is not None else None
             high = column.options.get("maximum") if column is not None else None

@@ -75,16 +75,22 @@ def parse_query(text: str, *, file: str = "") -> exp.Query:
     try:
         trees = [tree for tree in sqlglot.parse(text, dialect="duckdb") if tree is not None and not isinstance(tree, exp.Semicolon)]
     except SqlglotError as error:
-        raise _syntax_error(text, error, file) from None
-    if len(trees) != 1 or not isinstance(trees[0], exp.Query):
-        what = "nothing" if not trees else f"{len(trees)} statements" if len(trees) > 1 else f"a {trees[0].key.upper()} statement"
-        line = _line(trees[-1]) if trees else 0
-        raise PlatformError("sql-not-one-query", f"The text holds {what} instead of one query.", "Leave exactly one SELECT.", file=file, line=line)
-    return trees[0]
+        details = (getattr(error, "errors", None) or [{}])[0]
+        said = str(details.get("description") or error).strip().rstrip(".")
+        raise _syntax_error(text, file) or PlatformError(
+            "sql-syntax", f"The query cannot be analysed: {said}.", "Write that part in plainer SQL.", file=file, line=int(details.get("line") or 0)
+        ) from None
+    if len(trees) == 1 and isinstance(trees[0], exp.Query):
+        return trees[0]
+    what = "nothing" if not trees else f"{len(trees)} statements" if len(trees) > 1 else f"a {trees[0].key.upper()} statement"
+    line = _line(trees[-1]) if trees else 0
+    raise _syntax_error(text, file) or PlatformError(
+        "sql-not-one-query", f"The text holds {what} instead of one query.", "Leave exactly one SELECT.", file=file, line=line
+    )
 
 
-def _syntax_error(text: str, error: SqlglotError, file: str) -> PlatformError:
-    """DuckDB's words where it agrees (it is the judge), sqlglot's where only that parser fails."""
+def _syntax_error(text: str, file: str) -> PlatformError | None:
+    """What DuckDB, the judge, holds against the syntax; None when it has nothing against it."""
     try:
         with duckdb.connect() as con:
             con.execute("SET errors_as_json = true")
@@ -92,11 +98,7 @@ def _syntax_error(text: str, error: SqlglotError, file: str) -> PlatformError:
     except duckdb.Error as refused:
         message, line = read_duckdb_error(refused, text)
         return PlatformError("sql-syntax", f"The query is not SQL: {message}", "Correct the text at that line.", file=file, line=line)
-    details = (getattr(error, "errors", None) or [{}])[0]
-    said = str(details.get("description") or error).strip().rstrip(".")
-    return PlatformError(
-        "sql-syntax", f"The query cannot be analysed: {said}.", "Write that part in plainer SQL.", file=file, line=int(details.get("line") or 0)
-    )
+    return None
 
 
 def one_statement(text: str) -> str:

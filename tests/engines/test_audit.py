@@ -1,0 +1,58 @@
+"""Checks on a staged, uncommitted write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from platform_resources.engines.audit import audit
+from platform_resources.engines.duck import connect
+
+TOTALS = "select shop, count(*) as orders, sum(amount) as total from shop.orders group by shop"
+TRACED = """\
+      - {name: shop, logicalType: string, tags: ['pii:test']}
+      - {name: orders, logicalType: integer}
+      - {name: total, logicalType: number, physicalType: "decimal(38,2)"}
+"""
+QUALITY = ", ".join(
+    [
+        "{name: some, metric: rowCount, mustBeGreaterThan: 0}",
+        "{name: named, type: library, metric: nullValues, arguments: {properties: [shop]}, mustBe: 0}"
+        if False
+        else "{name: rich, type: sql, query: 'select count(*) from {object} where total < 2', mustBe: 0}",
+        "{name: broken, type: sql, query: 'select nope from {object}', mustBe: 0}",
+        "{name: silent, type: sql, query: 'select max(orders) from {object} where false', mustBe: 0}",
+        "{name: alone, metric: duplicateValues, arguments: {properties: [orders]}, mustBe: 0}",
+    ]
+)
+
+
+def outcomes(shop: Any, an_order: Any, **options: Any) -> dict[str, Any]:
+    shop.totals(TOTALS, quality=QUALITY, properties=TRACED)
+    shop.put("orders", an_order(1, "a"), an_order(2, "b", "5.00"))
+    staged = shop.derivation().stage(run_id="r").staged
+    with connect(shop.settings) as con:
+        found = audit(con, staged, shop.contract(), **options)
+    staged.discard()
+    return {outcome.check.name: outcome for outcome in found}
+
+
+def test_each_check_says_its_verdict_before_anything_is_published(shop: Any, an_order: Any) -> None:
+    found = outcomes(shop, an_order)
+    assert {name: (one.passed, one.measured, one.rows) for name, one in found.items()} == {
+        "some": (True, 2.0, 2), "rich": (False, 1.0, 2), "broken": (False, 0.0, 2), "silent": (False, 0.0, 2), "alone": (False, 1.0, 2),
+    }  # fmt: skip
+    assert shop.rows() == []
+
+
+def test_a_check_that_cannot_run_fails_with_its_reason(shop: Any, an_order: Any) -> None:
+    found = outcomes(shop, an_order)
+    assert "nope" in found["broken"].error
+    assert found["silent"].error == "The query gave no value."
+
+
+def test_offending_rows_are_shown(shop: Any, an_order: Any) -> None:
+    assert outcomes(shop, an_order)["alone"].sample == ({"orders": 1, "rows": 2},)
+
+
+def test_a_skipped_check_has_no_outcome(shop: Any, an_order: Any) -> None:
+    assert "broken" not in outcomes(shop, an_order, skip=["broken"])
