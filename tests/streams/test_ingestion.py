@@ -446,6 +446,18 @@ def test_late_and_skewed_events_are_counted_and_kept(house: House) -> None:
     assert read_watermark(house.table) == now + timedelta(minutes=8)
 
 
+def test_the_slowest_partition_holds_the_watermark_across_drains(house: House) -> None:
+    log, now = ScriptedLog(), datetime.now(UTC)
+    at = {seconds: now - timedelta(minutes=5) + timedelta(seconds=seconds) for seconds in (50, 100, 200)}
+    log.add(TOPIC, event(1, dt=at[100]), at=now, partition=0)
+    log.add(TOPIC, event(2, dt=at[50]), at=now, partition=1)
+    assert house.ingest(log=log).watermark == at[50]
+    log.add(TOPIC, event(3, dt=at[200]), at=now, partition=0)
+    assert house.ingest(log=log).watermark == at[50]
+    log.add(TOPIC, event(4, dt=at[200]), at=now, partition=1)
+    assert house.ingest(log=log).watermark == at[200]
+
+
 # --- checks
 
 
