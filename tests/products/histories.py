@@ -37,7 +37,11 @@ def histories(draw: st.DrawFn) -> list[Event]:
         for step in range(draw(st.integers(1, 12))):
             rev_id += draw(st.integers(1, 3))
             dt = START + timedelta(minutes=draw(st.integers(0, 30)) * 10)
-            kind = draw(st.sampled_from(["edit"] * 12 + ["move", "delete", "visibility_change"])) if step else draw(st.sampled_from(["create", "edit"]))
+            kind = (
+                draw(st.sampled_from(["edit"] * 12 + ["move", "delete", "visibility_change"]))
+                if step
+                else draw(st.sampled_from(["create", "edit"]))
+            )
             before, size = size, draw(st.integers(0, 50))
             revision = {
                 "rev_id": rev_id,
@@ -56,7 +60,11 @@ def histories(draw: st.DrawFn) -> list[Event]:
                 "performer": draw(st.sampled_from(USERS)),
                 "revision": revision,
                 "prior_state": draw(st.sampled_from([None, {"revision": {"rev_size": before}}])) if kind != "create" else None,
-                "meta": {"id": f"{page}-{rev_id}-{step}", "dt": dt, "domain": draw(st.sampled_from(["en.wikipedia.org"] * 9 + ["canary", None]))},
+                "meta": {
+                    "id": f"{page}-{rev_id}-{step}",
+                    "dt": dt,
+                    "domain": draw(st.sampled_from(["en.wikipedia.org"] * 9 + ["canary", None])),
+                },
             }
             events.append(event)
             if draw(st.integers(0, 5)) == 0:  # the same revision again, received later and with another summary of it
@@ -112,7 +120,9 @@ def statistics(events: Sequence[Event]) -> dict[tuple[str, int, date], dict[str,
     for (wiki, page), edits in edits_of(events).items():
         undone = {place for restored, reverting in reverts_of(edits) for place in range(restored + 1, reverting)}
         for place, event in enumerate(edits):
-            zero = dict.fromkeys(("edits", "anonymous", "unattributed", "bot", "minor", "reverted", "bytes_added", "bytes_removed", "unsized"), 0)
+            zero = dict.fromkeys(
+                ("edits", "anonymous", "unattributed", "bot", "minor", "reverted", "bytes_added", "bytes_removed", "unsized"), 0
+            )
             row = rows.setdefault((wiki, page, event["dt"].date()), zero | {"editors": set()})
             editor, change = editor_of(event), sizes[wiki, page, event["revision"]["rev_id"]]
             row["page_title"] = event["page"]["page_title"]

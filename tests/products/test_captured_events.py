@@ -50,7 +50,9 @@ def test_edits_to_wikibase_entities_are_counted(world: World, captured: dict[str
     world.ingest("mediawiki/page_change")
     world.derive("activity/edit_statistics")
     edits = [event for event in captured.values() if is_page_change(event) and event["page_change_kind"] in ("create", "edit")]
-    [row] = world.query("select sum(edits) as edits, sum(bytes_added) - sum(bytes_removed) as bytes, sum(unsized) as unsized from activity.edit_statistics")
+    [row] = world.query(
+        "select sum(edits) as edits, sum(bytes_added) - sum(bytes_removed) as bytes, sum(unsized) as unsized from activity.edit_statistics"
+    )
     bytes_changed = sum(e["revision"]["rev_size"] - e.get("prior_state", {}).get("revision", {}).get("rev_size", 0) for e in edits)
     assert (row["edits"], row["bytes"], row["unsized"]) == (len({e["revision"]["rev_id"] for e in edits}), bytes_changed, 0)
 

@@ -48,7 +48,8 @@ def test_incremental_products_are_traced_to_their_input(registry: Registry) -> N
 
 
 @pytest.mark.parametrize(
-    ("key", "name"), [("mediawiki/page_change", "primary__mediawiki__page__change"), ("mediawiki/recentchange", "primary__mediawiki__recentchange")]
+    ("key", "name"),
+    [("mediawiki/page_change", "primary__mediawiki__page__change"), ("mediawiki/recentchange", "primary__mediawiki__recentchange")],
 )
 def test_contract_asks_of_an_event_what_the_real_schema_asks(key: str, name: str, registry: Registry, realdata: Path) -> None:
     real = yaml.safe_load((realdata / "event_schemas" / f"{name}.yaml").read_text())

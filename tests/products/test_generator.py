@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def test_counts_add_up(generated: Generated) -> None:
     assert all(truth.kinds[kind] > 0 for kind in ("create", "edit", "move", "delete", "undelete", "visibility_change", "canary"))
     assert truth.total("edits") == truth.kinds["create"] + truth.kinds["edit"]
     times = [event["dt"] for event in good]
-    assert sum(a > b for a, b in zip(times, times[1:], strict=False)) > truth.late
+    assert sum(a > b for a, b in itertools.pairwise(times)) > truth.late
 
 
 def test_traffic_is_realistic(generated: Generated) -> None:
@@ -74,7 +75,5 @@ def test_sample_file_holds_only_valid_events_when_asked(tmp_path: Path, capsys: 
 def without_ids(schema: object) -> object:
     """The schema without its `$id`s and `$schema`s, which name documents that no validator here can fetch."""
     if isinstance(schema, dict):
-        return {
-            name: without_ids(part) for name, part in schema.items() if not (name in ("$id", "$schema") and isinstance(part, str))
-        }
+        return {name: without_ids(part) for name, part in schema.items() if not (name in ("$id", "$schema") and isinstance(part, str))}
     return [without_ids(part) for part in schema] if isinstance(schema, list) else schema

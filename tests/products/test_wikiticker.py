@@ -63,7 +63,7 @@ def test_every_edit_is_stored_with_all_it_says(raw: duckdb.DuckDBPyConnection) -
         select revision.rev_id, wiki_id, dt, page.page_title, performer.user_text, performer.user_id is null, performer.is_bot,
             revision.is_minor_edit, page_change_kind = 'create', comment from page_change
     """
-    expected = "select line, wiki, time, page, \"user\", isAnonymous, isRobot, isMinor, isNew, comment from raw"
+    expected = 'select line, wiki, time, page, "user", isAnonymous, isRobot, isMinor, isNew, comment from raw'
     assert differences(raw, found, expected) == []
 
 

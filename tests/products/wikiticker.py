@@ -69,5 +69,11 @@ def _event(edit: dict[str, Any], rev_id: int) -> dict[str, Any]:
         "page": {"page_id": stable_id(wiki, edit["page"]), "page_title": edit["page"]},
         "performer": user,
         "comment": edit["comment"],
-        "revision": {"rev_id": rev_id, "rev_dt": edit["time"], "is_minor_edit": edit["isMinor"], "editor": user, "comment": edit["comment"]},
+        "revision": {
+            "rev_id": rev_id,
+            "rev_dt": edit["time"],
+            "is_minor_edit": edit["isMinor"],
+            "editor": user,
+            "comment": edit["comment"],
+        },
     }
