@@ -3,6 +3,7 @@
 A product is read at one snapshot, by the engine's own reader. Following a product live and Spark come later, as further methods.
 """
 
+# ruff: noqa: S608 - SQL is put together here from quoted names and the platform's own texts
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -32,7 +33,9 @@ QUARANTINE = "__quarantine"
 
 # Functions of DuckDB that reach past the query: other tables by name, the environment, the session. File access is closed by the
 # session itself (allowed_directories); this list keeps a query to the products its FROM names.
-_REFUSED_FUNCTIONS = frozenset({"query", "query_table", "getenv", "current_setting", "getvariable", "nextval", "currval", "pg_sleep", "write_log", "which_secret"})
+_REFUSED_FUNCTIONS = frozenset(
+    {"query", "query_table", "getenv", "current_setting", "getvariable", "nextval", "currval", "pg_sleep", "write_log", "which_secret"}
+)
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,9 @@ def source(key: str, *, settings: Settings | None = None, registry: Registry | N
     return Source(registry.get(key), lakehouse or Lakehouse(settings))
 
 
-def query(sql: str, settings: Settings, registry: Registry, *, include_quarantine: bool = False, lakehouse: Lakehouse | None = None) -> pa.Table:
+def query(
+    sql: str, settings: Settings, registry: Registry, *, include_quarantine: bool = False, lakehouse: Lakehouse | None = None
+) -> pa.Table:
     """Run one read-only query in which every product is a view `domain.product`.
 
     Only the products the query names are attached. The session reads no file outside the warehouse and no network; what is not one
@@ -115,7 +120,8 @@ def query(sql: str, settings: Settings, registry: Registry, *, include_quarantin
 
     Args:
         sql: one query in DuckDB's dialect.
-        settings, registry: the platform.
+        settings: where the platform's state is.
+        registry: the contracts.
         include_quarantine: let `domain.product__quarantine` be read; those tables hold what producers sent, unchecked.
         lakehouse: the catalog to use instead of the settings' own.
 
@@ -144,7 +150,9 @@ def query(sql: str, settings: Settings, registry: Registry, *, include_quarantin
 def _relation(name: str, registry: Registry, lakehouse: Lakehouse, include_quarantine: bool) -> str:
     contract = registry.get(name.removesuffix(QUARANTINE))
     if name.endswith(QUARANTINE) and not include_quarantine:
-        raise PlatformError("query-refused", f"{name} holds unchecked events and is not read by default.", "Ask for it with --include-quarantine.")
+        raise PlatformError(
+            "query-refused", f"{name} holds unchecked events and is not read by default.", "Ask for it with --include-quarantine."
+        )
     table = lakehouse.table(name)
     if table is None:
         if name.endswith(QUARANTINE):

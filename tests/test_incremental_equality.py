@@ -74,7 +74,7 @@ class InputHistory:
         self.commits += 1
         return Stamp(run_id=f"{self.contract.name}-{self.commits}")
 
-    def draw(self, most: int = 150) -> list[dict[str, Any]]:
+    def draw(self, most: int = 120) -> list[dict[str, Any]]:
         return self.sampler.rows(self.chance.randrange(1, most))
 
     def append(self) -> None:
@@ -146,7 +146,7 @@ def test_incremental_equals_recomputed(key: str, tmp_path_factory: pytest.TempPa
 
     @seed(20260121)
     @hypothesis_settings(
-        max_examples=4, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
+        max_examples=3, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
     @given(number=st.integers(min_value=0, max_value=10**9))
     def live_through(number: int) -> None:

@@ -1,5 +1,6 @@
 """The audit of a staged write: every check of one scope in one scan, before anything is published. Verdicts are `contracts.quality`'s."""
 
+# ruff: noqa: S608 - SQL is put together here from quoted names and the platform's own texts
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence

@@ -5,6 +5,7 @@ table that a full computation over the pinned inputs would give. How a transform
 `inputs`, how a write is staged in the lakehouse.
 """
 
+# ruff: noqa: S608 - SQL is put together here from quoted names and the platform's own texts
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -156,7 +157,9 @@ class Derivation:
         done = committed_snapshot(table, run_id, partition) if table is not None else None
         position, made_by = _position_and_code(table) if table is not None else (None, None)
         if done is not None:
-            return Derived(None, "nothing", f"run {run_id} has committed snapshot {done.snapshot_id}", dict(position or {}), None, done.snapshot_id)
+            return Derived(
+                None, "nothing", f"run {run_id} has committed snapshot {done.snapshot_id}", dict(position or {}), None, done.snapshot_id
+            )
         with self._session() as con:
             if partition is not None:
                 return self._stage_named_partition(con, run_id, partition, position)
@@ -180,7 +183,9 @@ class Derivation:
         finally:
             con.close()
 
-    def _task(self, con: duckdb.DuckDBPyConnection, run_id: str, inputs: Mapping[str, PinnedInput], position: Mapping[str, Any] | None) -> _Task:
+    def _task(
+        self, con: duckdb.DuckDBPyConnection, run_id: str, inputs: Mapping[str, PinnedInput], position: Mapping[str, Any] | None
+    ) -> _Task:
         before = {key: (position or {}).get(key) for key in inputs}
         stamp = Stamp(
             run_id=run_id,
@@ -262,7 +267,9 @@ class Derivation:
                 return self._full(task, f"{key} changed and cannot be traced by {', '.join(one.name for one in columns)}: {why}")
         affected = self._find_affected(task, truly, columns or [])
         data = self._recompute_affected(task, columns or [])
-        what = f"{affected.num_rows} {'partitions' if self.contract.incremental == 'partition' else 'keys'} of {' and '.join(truly)} changed"
+        what = (
+            f"{affected.num_rows} {'partitions' if self.contract.incremental == 'partition' else 'keys'} of {' and '.join(truly)} changed"
+        )
         if self.contract.incremental == "partition":
             records = [Record(*row.values()) for row in affected.to_pylist()]
             scope = PartitionScope.listed(records)
@@ -293,10 +300,7 @@ class Derivation:
     def _places(self, key: str, columns: Sequence[_KeyColumn]) -> list[list[str]]:
         """For each place where an input is read: the compared value of each key column, over the input's columns."""
         names = list(key_columns(self.contract))
-        return [
-            [column.value(place[names.index(column.name)]) for column in columns]
-            for place in self.transform.keys.get(key, ())
-        ]
+        return [[column.value(place[names.index(column.name)]) for column in columns] for place in self.transform.keys.get(key, ())]
 
     def _find_affected(self, task: _Task, changed: Sequence[str], columns: Sequence[_KeyColumn]) -> pa.Table:
         selects: list[str] = []
@@ -334,7 +338,9 @@ class Derivation:
             tests.append(f"{value} {'IS NOT DISTINCT FROM' if nulls else '='} {AFFECTED}.__k{index}")
         return f"SEMI JOIN {AFFECTED} ON {' AND '.join(tests)}"
 
-    def _stage_named_partition(self, con: duckdb.DuckDBPyConnection, run_id: str, partition: str, position: Mapping[str, Any] | None) -> Derived:
+    def _stage_named_partition(
+        self, con: duckdb.DuckDBPyConnection, run_id: str, partition: str, position: Mapping[str, Any] | None
+    ) -> Derived:
         """One partition from the whole inputs; the stamp has no position, so what is missing stays missing.
 
         A row-wise product reads the snapshots it covers: rows beyond them would be added a second time later. Others read the heads,
@@ -344,7 +350,12 @@ class Derivation:
         pinned = {key: position.get(key) for key in self.transform.inputs} if position and self.contract.incremental == "append" else None
         inputs = pin_inputs(self.transform.inputs, self.registry, self.lakehouse, pinned)
         for key, one in inputs.items():
-            if pinned and one.table is not None and one.snapshot_id is not None and one.table.metadata.snapshot_by_id(one.snapshot_id) is None:
+            if (
+                pinned
+                and one.table is not None
+                and one.snapshot_id is not None
+                and one.table.metadata.snapshot_by_id(one.snapshot_id) is None
+            ):
                 raise PlatformError(
                     "position-expired", f"The snapshot {one.snapshot_id} of {key} that {self.contract.key} covers has expired.",
                     f"Run `sdp run {self.contract.key} --recompute`.",
@@ -352,7 +363,8 @@ class Derivation:
         columns = self._partition_columns()
         if columns is None:
             raise PlatformError(
-                "partition-untold", f"The partitions of {self.contract.key} cannot be computed in SQL (bucket), so {partition} cannot be told.",
+                "partition-untold",
+                f"The partitions of {self.contract.key} cannot be computed in SQL (bucket), so {partition} cannot be told.",
                 f"Run `sdp run {self.contract.key} --recompute`.", file=self.contract.path,
             )  # fmt: skip
         task = self._task(con, run_id, inputs, None)

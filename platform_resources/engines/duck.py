@@ -45,7 +45,12 @@ def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
 def offline_session() -> duckdb.DuckDBPyConnection:
     """A session that can reach no file and no network, for judging queries; errors come as JSON with their position."""
     con = duckdb.connect(
-        config={"autoinstall_known_extensions": "false", "python_enable_replacements": "false", "enable_external_access": "false", "threads": 1}
+        config={
+            "autoinstall_known_extensions": "false",
+            "python_enable_replacements": "false",
+            "enable_external_access": "false",
+            "threads": 1,
+        }
     )
     con.execute("SET TimeZone = 'UTC'; SET errors_as_json = true")
     return con

@@ -1,5 +1,6 @@
 """An input of a derivation, pinned to one snapshot: its rows, its changed rows and its watermark. What is made of them lives elsewhere."""
 
+# ruff: noqa: S608 - SQL is put together here from quoted names and the platform's own texts
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -117,7 +118,9 @@ def _same_columns(one: Schema, other: Schema) -> bool:
     return shape(one) == shape(other)
 
 
-def pin_inputs(keys: Sequence[str], registry: Registry, lakehouse: Lakehouse, snapshots: Mapping[str, int | None] | None = None) -> dict[str, PinnedInput]:
+def pin_inputs(
+    keys: Sequence[str], registry: Registry, lakehouse: Lakehouse, snapshots: Mapping[str, int | None] | None = None
+) -> dict[str, PinnedInput]:
     """Every input by key, at its head or at the snapshots given."""
     return {key: PinnedInput.pin(registry.get(key), lakehouse, (snapshots or {}).get(key)) for key in keys}
 

@@ -100,14 +100,21 @@ def _execute(path: Path, contract: Contract, where: str) -> Any:
         else:
             frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
             line, said = (frames[-1].lineno or 0 if frames else 0), f"{type(error).__name__}: {error}"
-        raise PlatformError("python-broken", f"The file cannot be executed: {said}.", "Correct it at that line.", file=where, line=line) from error
+        raise PlatformError(
+            "python-broken", f"The file cannot be executed: {said}.", "Correct it at that line.", file=where, line=line
+        ) from error
     return module
 
 
 def _marked_function(module: Any, where: str) -> Any:
     marked = [value for value in vars(module).values() if callable(value) and hasattr(value, _MARK) and value.__module__ == module.__name__]
     if not marked:
-        raise PlatformError("python-no-transform", "The file has no function marked @data_product(inputs={...}).", "Mark the one that makes the product.", file=where)
+        raise PlatformError(
+            "python-no-transform",
+            "The file has no function marked @data_product(inputs={...}).",
+            "Mark the one that makes the product.",
+            file=where,
+        )
     if len(marked) > 1:
         names = " and ".join(function.__name__ for function in marked)
         raise PlatformError(
@@ -119,11 +126,15 @@ def _marked_function(module: Any, where: str) -> Any:
 
 def _check_inputs(inputs: Mapping[str, str], contract: Contract, registry: Registry, where: str, line: int) -> None:
     if not inputs:
-        raise PlatformError("python-signature", "@data_product names no input.", 'Give inputs={"name": "domain/product"}.', file=where, line=line)
+        raise PlatformError(
+            "python-signature", "@data_product names no input.", 'Give inputs={"name": "domain/product"}.', file=where, line=line
+        )
     for raw in inputs.values():
         key = raw.replace(".", "/", 1)
         if key == contract.key:
-            raise PlatformError("python-reads-itself", f"The transform reads its own product {key}.", "Read its inputs only.", file=where, line=line)
+            raise PlatformError(
+                "python-reads-itself", f"The transform reads its own product {key}.", "Read its inputs only.", file=where, line=line
+            )
         if key not in registry.contracts:
             raise unknown_input(key, registry, file=where, line=line, kind="python")
 
@@ -138,8 +149,12 @@ def _read_signature(function: Any, inputs: Mapping[str, str], where: str, line: 
     try:
         hints = typing.get_type_hints(function)
     except Exception as error:
-        raise PlatformError("python-annotation", f"An annotation of {function.__name__} cannot be read: {error}.", _CHOICE, file=where, line=line) from error
-    parameters = {name: (inputs[name].replace(".", "/", 1), _engine(hints.get(name), f"The parameter {name}", where, line)) for name in names}
+        raise PlatformError(
+            "python-annotation", f"An annotation of {function.__name__} cannot be read: {error}.", _CHOICE, file=where, line=line
+        ) from error
+    parameters = {
+        name: (inputs[name].replace(".", "/", 1), _engine(hints.get(name), f"The parameter {name}", where, line)) for name in names
+    }
     return parameters, _engine(hints.get("return"), "The return value", where, line)
 
 

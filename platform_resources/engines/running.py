@@ -1,5 +1,6 @@
 """Run a transform over views of its inputs: SQL as it stands, Python with each input as its annotation asks. Nothing is stored here."""
 
+# ruff: noqa: S608 - SQL is put together here from quoted names and the platform's own texts
 from __future__ import annotations
 
 import traceback
@@ -44,6 +45,10 @@ def run_transform(
     """The rows a transform gives over the views of `define_views`, a SQL transform's cast to `schema`.
 
     Args:
+        con: the session with the views.
+        transform: what to run.
+        inputs: its inputs, by key.
+        schema: the output's columns.
         restricted: inputs whose view holds less than the whole; they are not read by another engine past the view.
         only: text after FROM that keeps some rows of the result (named `result`), e.g. a SEMI JOIN.
 
@@ -51,7 +56,9 @@ def run_transform(
         PlatformError: `transform-failed` with the reason, `python-wrong-result`.
     """
     if transform.kind == "sql":
-        columns = ", ".join(f"CAST(result.{quote(field.name)} AS {duck_type(field.field_type)}) AS {quote(field.name)}" for field in schema.fields)
+        columns = ", ".join(
+            f"CAST(result.{quote(field.name)} AS {duck_type(field.field_type)}) AS {quote(field.name)}" for field in schema.fields
+        )
         text = f"SELECT {columns} FROM (\n{one_statement(transform.text or '')}\n) AS result {only}"
         try:
             return con.execute(text).to_arrow_reader()
@@ -109,6 +116,11 @@ def _without_extensions(table: pa.Table) -> pa.Table:
     return table
 
 
+def _type_name(value: Any) -> str:
+    """`polars.DataFrame`, not the module deep inside where the class is defined."""
+    return f"{type(value).__module__.split('.')[0]}.{type(value).__name__}"
+
+
 def _taken(result: Any, transform: Transform) -> pa.Table | pa.RecordBatchReader:
     """What a function returned, as Arrow.
 
@@ -123,7 +135,7 @@ def _taken(result: Any, transform: Transform) -> pa.Table | pa.RecordBatchReader
     function = transform.function
     if not isinstance(result, wanted):
         raise PlatformError(
-            "python-wrong-result", f"{getattr(function, '__name__', '')} returned {type(result).__module__.split('.')[0]}.{type(result).__name__}, its annotation says {name}.",
+            "python-wrong-result", f"{getattr(function, '__name__', '')} returned {_type_name(result)}, its annotation says {name}.",
             "Return what the annotation says.", file=transform.path, line=function.__code__.co_firstlineno if function else 0,
         )  # fmt: skip
     if isinstance(result, duckdb.DuckDBPyRelation):

@@ -27,8 +27,7 @@ from platform_resources.contracts.model import Contract
 from platform_resources.contracts.registry import Registry
 from platform_resources.engines.duck import create_empty_tables, offline_session
 from platform_resources.engines.tracing import function_name, non_deterministic, product_of, trace, value_sources
-from platform_resources.engines.transform import ColumnSource as ColumnSource
-from platform_resources.engines.transform import Transform as Transform
+from platform_resources.engines.transform import ColumnSource, Transform
 from platform_resources.engines.types import mismatch
 from platform_resources.errors import PlatformError, Problem
 
@@ -78,7 +77,11 @@ def parse_query(text: str, *, file: str = "") -> exp.Query:
         details = (getattr(error, "errors", None) or [{}])[0]
         said = str(details.get("description") or error).strip().rstrip(".")
         raise _syntax_error(text, file) or PlatformError(
-            "sql-syntax", f"The query cannot be analysed: {said}.", "Write that part in plainer SQL.", file=file, line=int(details.get("line") or 0)
+            "sql-syntax",
+            f"The query cannot be analysed: {said}.",
+            "Write that part in plainer SQL.",
+            file=file,
+            line=int(details.get("line") or 0),
         ) from None
     if len(trees) == 1 and isinstance(trees[0], exp.Query):
         return trees[0]
@@ -168,7 +171,9 @@ def _inputs(tables: Sequence[exp.Table], contract: Contract, registry: Registry,
         name = product_of(table)
         key = name.replace(".", "/", 1)
         if key == contract.key:
-            raise PlatformError("sql-reads-itself", f"The query reads its own product {name}.", "Read its inputs only.", file=where, line=_line(table))
+            raise PlatformError(
+                "sql-reads-itself", f"The query reads its own product {name}.", "Read its inputs only.", file=where, line=_line(table)
+            )
         if key not in registry.contracts:
             raise unknown_input(key, registry, file=where, line=_line(table), kind="sql")
         inputs[key] = None
@@ -187,7 +192,11 @@ def unknown_input(key: str, registry: Registry, *, file: str, line: int, kind: s
             "Ask its owners to mend it; `sdp check` shows all its problems.", file=file, line=line,
         )  # fmt: skip
     close = get_close_matches(key, list(registry.contracts), n=2, cutoff=0.75)
-    hint = f"Did you mean {' or '.join(name.replace('/', '.') if kind == 'sql' else name for name in close)}?" if close else "`sdp list` shows the products there are."
+    hint = (
+        f"Did you mean {' or '.join(name.replace('/', '.') if kind == 'sql' else name for name in close)}?"
+        if close
+        else "`sdp list` shows the products there are."
+    )
     shown = key.replace("/", ".", 1) if kind == "sql" else key
     return PlatformError(f"{kind}-unknown-product", f"No contract declares the input {shown}.", hint, file=file, line=line)
 
@@ -208,7 +217,9 @@ def _qualified(tree: exp.Query, schemas: Mapping[str, Schema]) -> tuple[Scope | 
         domain, _, product = identifier.partition(".")
         mapping.setdefault(domain, {})[product] = {field.name: _sqlglot_type(field.field_type) for field in schema.fields}
     try:
-        qualified = qualify(tree.copy(), schema=mapping, dialect="duckdb", validate_qualify_columns=False, quote_identifiers=False, identify=False)
+        qualified = qualify(
+            tree.copy(), schema=mapping, dialect="duckdb", validate_qualify_columns=False, quote_identifiers=False, identify=False
+        )
         return build_scope(qualified), ""
     except Exception as error:  # noqa: BLE001 - the analysis is a help, DuckDB is the judge; without it every change recomputes all
         return None, f"the query could not be analysed ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
@@ -298,7 +309,8 @@ def _warn_non_deterministic(tree: exp.Query, text: str, contract: Contract, wher
         name = call.sql(dialect="duckdb").split("(", maxsplit=1)[0].lower()
         found.setdefault(name, _line(call) or _line_of_word(text, name))
     return [
-        Problem(where, line, "sql-non-deterministic", f"{name} differs from run to run, so an incremental run and a recomputation disagree.",
+        Problem(where, line, "sql-non-deterministic",
+                f"{name} differs from run to run, so an incremental run and a recomputation disagree.",
                 "Compute from columns of the inputs, or declare incremental: full.", "warning")
         for name, line in found.items()
     ]  # fmt: skip
@@ -388,17 +400,20 @@ def read_duckdb_error(error: duckdb.Error, text: str) -> tuple[str, int]:
 
 
 def _hold_against_contract(names: list[str], types: list[Any], contract: Contract, where: str) -> list[Problem]:
-    problems = []
     found = {name.lower(): kind for name, kind in zip(names, types, strict=True)}
     declared = {field.name.lower(): field for field in table_definition(contract).schema.fields}
     repeated = sorted({name for name in names if [other.lower() for other in names].count(name.lower()) > 1})
-    for name in repeated:
-        problems.append(Problem(where, 0, "sql-duplicate-column", f"The query gives the column {name} more than once.", "Name each column once."))
+    problems = [
+        Problem(where, 0, "sql-duplicate-column", f"The query gives the column {name} more than once.", "Name each column once.")
+        for name in repeated
+    ]
     for name, field in declared.items():
         if name not in found:
             close = get_close_matches(name, [other for other in found if other not in declared], n=1)
             hint = f"The query gives {close[0]}: rename one of them." if close else "Add it to the query or take it from the contract."
-            problems.append(Problem(where, 0, "sql-missing-column", f"The contract has the column {field.name}, the query does not give it.", hint))
+            problems.append(
+                Problem(where, 0, "sql-missing-column", f"The contract has the column {field.name}, the query does not give it.", hint)
+            )
             continue
         fault = mismatch(found[name], field.field_type, field.name)
         if fault:
@@ -406,7 +421,9 @@ def _hold_against_contract(names: list[str], types: list[Any], contract: Contrac
     for name in names:
         if name.lower() not in declared:
             hint = "Declare it in the contract or leave it out of the query."
-            problems.append(Problem(where, 0, "sql-extra-column", f"The query gives the column {name}, which the contract does not have.", hint))
+            problems.append(
+                Problem(where, 0, "sql-extra-column", f"The query gives the column {name}, which the contract does not have.", hint)
+            )
     return problems
 
 
@@ -414,7 +431,8 @@ def _incremental_problems(transform: Transform, contract: Contract, where: str) 
     if contract.incremental == "append" and transform.obstacle:
         what, line = transform.obstacle
         return [
-            Problem(where, line, "sql-not-row-wise", f"The query uses {what}, and incremental: append needs each output row to come from one input row.",
+            Problem(where, line, "sql-not-row-wise",
+                    f"The query uses {what}, and incremental: append needs each output row to come from one input row.",
                     "Declare incremental: key, partition or full.")
         ]  # fmt: skip
     if contract.incremental in ("key", "partition") and not transform.keys:

@@ -15,16 +15,18 @@ from sqlglot import exp
 from sqlglot.optimizer.scope import Scope
 
 NON_DETERMINISTIC = frozenset(
-    {"now", "current_date", "current_time", "current_timestamp", "current_localtime", "current_localtimestamp", "localtime", "localtimestamp",
-     "today", "transaction_timestamp", "get_current_time", "get_current_timestamp", "random", "rand", "uuid", "uuidv4", "uuidv7",
-     "gen_random_uuid", "setseed", "nextval"}
-)  # fmt: skip
+    (
+        "now current_date current_time current_timestamp current_localtime current_localtimestamp localtime localtimestamp today "
+        "transaction_timestamp get_current_time get_current_timestamp random rand uuid uuidv4 uuidv7 gen_random_uuid setseed nextval"
+    ).split()
+)
 
 
 @dataclass
 class Trace:
     """For each input product `domain.product`: the tuples of DuckDB expressions (one per key column, one tuple per place where it is
-    read), or why it has none."""
+    read), or why it has none.
+    """
 
     found: dict[str, set[tuple[str, ...]]] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
@@ -330,6 +332,7 @@ def non_deterministic(node: exp.Expr) -> list[exp.Func]:
 
 
 def function_name(call: exp.Func) -> str:
+    """A function's name, lower case, whether sqlglot knows it or not."""
     return (call.name if isinstance(call, exp.Anonymous) else call.sql_name()).lower()
 
 

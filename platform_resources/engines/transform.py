@@ -28,7 +28,8 @@ class Transform:
     `keys` maps an input to tuples of DuckDB expressions over its columns that equal the output's key columns (the incremental key,
     or the source columns of the partition fields), one tuple for each place that reads it; `untraced` says why an input has none.
     `code_version` is a hash of what the transform does. `obstacle` names the first construct (and its line) that
-    keeps the transform from being row-wise. `parameters` maps a Python function's parameter to the product key and the engine its annotation picks.
+    keeps the transform from being row-wise. `parameters` maps a Python function's parameter to the product
+    key and the engine its annotation picks.
     """
 
     kind: Literal["sql", "python"]

@@ -53,7 +53,7 @@ _ACCEPTED: dict[type[IcebergType], frozenset[str]] = {
 }
 
 
-def mismatch(found: Any, wanted: IcebergType, path: str) -> str | None:
+def mismatch(found: Any, wanted: IcebergType, path: str) -> str | None:  # noqa: PLR0911 - one return per kind of type
     """Why a DuckDB type (`duckdb.typing.DuckDBPyType`) may not be stored as `wanted`; None when it may, without loss.
 
     The sentence part names the innermost field at fault: `page.page_id is VARCHAR, the contract says long`.

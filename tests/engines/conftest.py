@@ -67,7 +67,9 @@ class Shop:
         self.domain = folder / "data_products" / "shop"
         self.domain.mkdir(parents=True)
         (folder / "workspace.yaml").write_text("load_from: []\n")
-        (self.domain / "domain.yaml").write_text("name: shop\ntitle: Shop\nowners: [team:shop]\nsupport: [{channel: a@example.org, tool: email}]\n")
+        (self.domain / "domain.yaml").write_text(
+            "name: shop\ntitle: Shop\nowners: [team:shop]\nsupport: [{channel: a@example.org, tool: email}]\n"
+        )
         self.write("orders", ORDERS, servers=FILES)
         self.write("rates", RATES, servers=FILES)
         self.lakehouse = Lakehouse(self.settings)
@@ -77,7 +79,9 @@ class Shop:
         text = HEAD.format(name=name, custom=custom, quality=quality, servers=servers) + properties
         (self.domain / f"{name}.yaml").write_text(text)
 
-    def totals(self, transform: str, *, incremental: str = "full", more: str = "", properties: str = TOTALS, quality: str = "", suffix: str = "sql") -> None:
+    def totals(
+        self, transform: str, *, incremental: str = "full", more: str = "", properties: str = TOTALS, quality: str = "", suffix: str = "sql"
+    ) -> None:
         """The product `shop.totals` with a transform."""
         custom = f"{{property: incremental, value: {incremental}}}{', ' + more if more else ''}"
         self.write("totals", properties, custom=custom, quality=quality)

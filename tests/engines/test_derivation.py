@@ -1,5 +1,6 @@
 """Plans: what is recomputed after which change, and that each leaves the rows a full computation would leave."""
 
+# ruff: noqa: E501 - sentences and transforms stand as a user reads them
 from __future__ import annotations
 
 from datetime import UTC, datetime
@@ -19,7 +20,10 @@ DAYS = """\
       - {name: orders, logicalType: integer}
 """
 BY_DAY = 'select cast("at" as date) as day, count(*) as orders from shop.orders group by day'
-BY_WEEKDAY_TIME = DAYS.replace("logicalType: date, partitioned: true", 'logicalType: timestamp, partitioned: true, customProperties: [{property: partitionTransform, value: day}]')
+BY_WEEKDAY_TIME = DAYS.replace(
+    "logicalType: date, partitioned: true",
+    "logicalType: timestamp, partitioned: true, customProperties: [{property: partitionTransform, value: day}]",
+)
 LIST = """\
       - {name: order_id, logicalType: integer}
       - {name: shop, logicalType: string}
@@ -121,7 +125,10 @@ def test_an_untraceable_input_means_all_with_the_reason(shop: Any, an_order: Any
     assert shop.derive().plan == "key"
     shop.put("rates", ("y", 3))
     derived = shop.derive()
-    assert (derived.plan, derived.reason) == ("full", "shop/rates changed and cannot be traced by shop: it is read in a subquery of an expression")
+    assert (derived.plan, derived.reason) == (
+        "full",
+        "shop/rates changed and cannot be traced by shop: it is read in a subquery of an expression",
+    )
     assert shop.rows() == [("a", 2, D("6.00")), ("b", 1, D("3.00"))]
 
 
@@ -152,7 +159,12 @@ def test_an_expired_position_recomputes_and_says_so(shop: Any, an_order: Any) ->
 
 
 def test_append_transforms_only_added_rows_and_refuses_changed_ones(shop: Any, an_order: Any) -> None:
-    shop.totals("select order_id, shop from shop.orders where shop <> 'x'", incremental="append", more="{property: writeMode, value: append}", properties=LIST)
+    shop.totals(
+        "select order_id, shop from shop.orders where shop <> 'x'",
+        incremental="append",
+        more="{property: writeMode, value: append}",
+        properties=LIST,
+    )
     shop.put("orders", an_order(1, "a"), an_order(2, "x"))
     shop.derive()
     shop.put("orders", an_order(3, "b"))
@@ -170,7 +182,7 @@ def test_append_transforms_only_added_rows_and_refuses_changed_ones(shop: Any, a
 
 @pytest.mark.parametrize("properties", [DAYS, BY_WEEKDAY_TIME], ids=["date", "day(timestamp)"])
 def test_only_touched_partitions_are_recomputed_and_emptied_ones_vanish(shop: Any, an_order: Any, properties: str) -> None:
-    text = BY_DAY if properties is DAYS else BY_DAY.replace('cast("at" as date)', 'date_trunc(\'day\', "at")')
+    text = BY_DAY if properties is DAYS else BY_DAY.replace('cast("at" as date)', "date_trunc('day', \"at\")")
     shop.totals(text, incremental="partition", properties=properties)
     shop.put("orders", an_order(1, "a", day=1), an_order(2, "a", day=2), an_order(3, "a", day=3))
     shop.derive()
@@ -236,7 +248,11 @@ def test_inputs_never_made_count_as_empty(shop: Any) -> None:
 
 def test_an_input_that_lacks_a_new_column_reads_it_as_null(shop: Any, an_order: Any) -> None:
     shop.put("rates", ("a", 2))
-    shop.write("rates", (shop.domain / "rates.yaml").read_text().split("properties:\n", 1)[1] + "      - {name: more, logicalType: integer}\n", servers=FILES)
+    shop.write(
+        "rates",
+        (shop.domain / "rates.yaml").read_text().split("properties:\n", 1)[1] + "      - {name: more, logicalType: integer}\n",
+        servers=FILES,
+    )
     text = "select shop, rate as orders, cast(coalesce(more, 7) as decimal(38,2)) as total from shop.rates"
     shop.totals(text)
     shop.derive()

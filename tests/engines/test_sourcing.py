@@ -50,7 +50,9 @@ def ask(shop: Any, sql: str, **options: Any) -> list[dict[str, Any]]:
 def test_products_are_views(shop: Any, an_order: Any) -> None:
     shop.put("orders", an_order(1, "a"), an_order(2, "b"))
     shop.put("rates", ("a", 3))
-    assert ask(shop, "with o as (from shop.orders) select o.shop, rate from o join shop.rates r using (shop); -- done") == [{"shop": "a", "rate": 3}]
+    assert ask(shop, "with o as (from shop.orders) select o.shop, rate from o join shop.rates r using (shop); -- done") == [
+        {"shop": "a", "rate": 3}
+    ]
 
 
 REFUSED = {
@@ -108,7 +110,12 @@ def test_the_session_itself_reaches_the_warehouse_only(shop: Any, an_order: Any,
     con = connect(shop.settings)
     _lock(con, shop.settings)
     assert len(con.execute(f"SELECT * FROM {duckdb_scan_sql(shop.lakehouse.table('shop.orders'))}").fetchall()) == 1
-    for text in (f"SELECT * FROM '{secret}'", f"COPY (SELECT 1) TO '{tmp_path / 'out.csv'}'", "SET enable_external_access = true", f"ATTACH '{tmp_path / 'x.db'}'"):
+    for text in (
+        f"SELECT * FROM '{secret}'",
+        f"COPY (SELECT 1) TO '{tmp_path / 'out.csv'}'",
+        "SET enable_external_access = true",
+        f"ATTACH '{tmp_path / 'x.db'}'",
+    ):
         with pytest.raises(duckdb.Error):
             con.execute(text)
 

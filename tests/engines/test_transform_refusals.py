@@ -1,5 +1,6 @@
 """Wrong transforms, each told in one sentence with file, line and remedy."""
 
+# ruff: noqa: E501 - sentences and transforms stand as a user reads them
 from __future__ import annotations
 
 from typing import Any
@@ -86,11 +87,11 @@ def test_an_input_with_a_broken_contract_is_told_as_the_owners_fault(shop: Any) 
     assert problem.remedy == "Ask its owners to mend it; `sdp check` shows all its problems."
 
 
-KEY = dict(incremental="key", more="{property: incrementalKey, value: [shop]}, {property: writeMode, value: merge}")
+KEY: dict[str, Any] = {"incremental": "key", "more": "{property: incrementalKey, value: [shop]}, {property: writeMode, value: merge}"}
 
 
 def test_non_deterministic_functions_are_warned_of_where_history_is_kept(shop: Any) -> None:
-    shop.totals("select shop, count(*) as orders, sum(amount) as total from shop.orders\nwhere \"at\" < now() group by shop", **KEY)
+    shop.totals('select shop, count(*) as orders, sum(amount) as total from shop.orders\nwhere "at" < now() group by shop', **KEY)
     (problem,) = shop.problems()
     assert (problem.code, problem.severity, problem.line) == ("sql-non-deterministic", "warning", 2)
 
