@@ -15,10 +15,28 @@ from sqlglot import exp
 from sqlglot.optimizer.scope import Scope
 
 NON_DETERMINISTIC = frozenset(
-    (
-        "now current_date current_time current_timestamp current_localtime current_localtimestamp localtime localtimestamp today "
-        "transaction_timestamp get_current_time get_current_timestamp random rand uuid uuidv4 uuidv7 gen_random_uuid setseed nextval"
-    ).split()
+    [
+        "now",
+        "current_date",
+        "current_time",
+        "current_timestamp",
+        "current_localtime",
+        "current_localtimestamp",
+        "localtime",
+        "localtimestamp",
+        "today",
+        "transaction_timestamp",
+        "get_current_time",
+        "get_current_timestamp",
+        "random",
+        "rand",
+        "uuid",
+        "uuidv4",
+        "uuidv7",
+        "gen_random_uuid",
+        "setseed",
+        "nextval",
+    ]
 )
 
 
