@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,15 +30,13 @@ def hold(folder: Path, name: str, run_id: str) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _lock_file(folder, name).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _taken(file.fileno()):
             file.seek(0)
             raise PlatformError(
                 "already-running",
                 f"{name} is already at work in run {file.read().strip() or 'unknown'}.",
                 "Wait for that run to end or cancel it.",
-            ) from None
+            )
         file.truncate(0)
         file.write(run_id)
         file.flush()
@@ -45,6 +44,18 @@ def hold(folder: Path, name: str, run_id: str) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+
+
+def _taken(descriptor: int) -> bool:
+    """Take the lock, trying for a moment: somebody who only looks (`holder`) shares it for an instant."""
+    for _ in range(10):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return True
+    return False
 
 
 def holder(folder: Path, name: str) -> str | None:

@@ -26,10 +26,10 @@ def test_a_domain_is_made_registered_and_accepted(project: Project) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("Weather", "'Weather' is no name for a domain. Use lower-case letters, digits and single underscores, a letter first, no Python keyword. [domain-name]"),
-        ("wea__ther", "'wea__ther' is no name for a domain. Use lower-case letters, digits and single underscores, a letter first, no Python keyword. [domain-name]"),
-        ("class", "'class' is no name for a domain. Use lower-case letters, digits and single underscores, a letter first, no Python keyword. [domain-name]"),
-        ("../up", "'../up' is no name for a domain. Use lower-case letters, digits and single underscores, a letter first, no Python keyword. [domain-name]"),
+        ("Weather", "'Weather' is no name for a domain. Use lower-case letters, digits and single underscores, a letter first, no Python keyword. [domain-name]"),  # noqa: E501
+        ("wea__ther", "'wea__ther' is no name for a domain. Use lower-case letters, digits and single underscores, a letter first, no Python keyword. [domain-name]"),  # noqa: E501
+        ("class", "'class' is no name for a domain. Use lower-case letters, digits and single underscores, a letter first, no Python keyword. [domain-name]"),  # noqa: E501
+        ("../up", "'../up' is no name for a domain. Use lower-case letters, digits and single underscores, a letter first, no Python keyword. [domain-name]"),  # noqa: E501
         ("assembly", "There is already a data_products/assembly. Choose another name, or edit what is there. [domain-exists]"),
     ],
 )  # fmt: skip
@@ -68,7 +68,7 @@ def test_a_stream_is_drafted_from_a_sample(weather: Project) -> None:
 
 def test_a_stream_is_drafted_from_an_event_schema(weather: Project) -> None:
     schema = {"$id": "/weather/wind/1.0.0", "type": "object", "required": ["$schema", "meta", "speed"],
-              "properties": {"$schema": {"type": "string", "description": "s"}, "speed": {"type": "number", "minimum": 0, "description": "m/s"},
+              "properties": {"$schema": {"type": "string", "description": "s"}, "speed": {"type": "number", "minimum": 0, "description": "m/s"},  # noqa: E501
                              "meta": {"type": "object", "description": "m", "required": ["stream"],
                                       "properties": {"stream": {"type": "string", "description": "s"}}}}}  # fmt: skip
     for name, text in (("wind.json", json.dumps(schema)), ("wind.yaml", json.dumps(schema))):
@@ -85,7 +85,8 @@ def test_a_stream_is_drafted_from_an_event_schema(weather: Project) -> None:
 def test_a_derived_product_is_drafted_from_its_query(weather: Project) -> None:
     sample = weather.events("readings.ndjson", [reading(number) for number in range(20)])
     weather.ok("new", "product", "weather/reading", "--from-sample", str(sample))
-    sql = """select station, cast(meta.dt as date) as day, max(temperature) as warmest, count(*) as readings, sum(1) as total, [1, 2] as list,
+    sql = """select station, cast(meta.dt as date) as day, max(temperature) as warmest, count(*) as readings, sum(1) as total,
+             [1, 2] as list,
              {'a': 1.5::decimal(9,2), 'b': uuid()} as struct, map {'k': now()} as map, 'x'::blob as raw from weather.reading group by all"""
     made = weather.json("new", "product", "weather/daily", "--sql", sql)
     assert made["files"] == ["data_products/weather/daily.sql", "data_products/weather/daily.yaml"]
@@ -105,15 +106,15 @@ def test_a_derived_product_is_drafted_from_its_query(weather: Project) -> None:
     [
         (["reading", "--sql", "select 1"], "'reading' names no domain. Write domain/product. [product-name]"),
         (["weather/Reading", "--sql", "select 1"],
-         "'Reading' is no name for a product. Use lower-case letters, digits and single underscores, a letter first, no Python keyword. [product-name]"),
-        (["wether/reading", "--sql", "select 1"], "There is no domain wether. Make it with `sdp new domain wether --owner ADDRESS`. [domain-unknown]"),
+         "'Reading' is no name for a product. Use lower-case letters, digits and single underscores, a letter first, no Python keyword. [product-name]"),  # noqa: E501
+        (["wether/reading", "--sql", "select 1"], "There is no domain wether. Make it with `sdp new domain wether --owner ADDRESS`. [domain-unknown]"),  # noqa: E501
         (["weather/x", "--from-sample", "gone.ndjson"],
          "The file gone.ndjson cannot be read: No such file or directory. Name a file of newline-delimited JSON. [file-unreadable]"),
         (["weather/x", "--from-event-schema", "gone.json"],
          "The file gone.json cannot be read: No such file or directory. Name a file that exists. [file-unreadable]"),
         (["weather/x", "--sql", "select * from weather.nothing"], "No contract declares the input weather.nothing."),
         (["weather/x", "--sql", "select 1 as one"], "The query reads no product. Name at least one domain.product in FROM. [sql-no-input]"),
-        (["weather/x", "--sql", "drop table weather.x"], "The text holds a DROP statement instead of one query. Leave exactly one SELECT. [sql-not-one-query]"),
+        (["weather/x", "--sql", "drop table weather.x"], "The text holds a DROP statement instead of one query. Leave exactly one SELECT. [sql-not-one-query]"),  # noqa: E501
     ],
 )  # fmt: skip
 def test_what_cannot_be_drafted_is_said_and_leaves_nothing(weather: Project, arguments: list[str], sentence: str) -> None:

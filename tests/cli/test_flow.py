@@ -193,7 +193,7 @@ def test_recreate_is_for_drafts_only(weather: Project) -> None:
     path.write_text(text)
     assert (
         said
-        == "weather/daily is active: its consumers rely on its history. Only a draft can be recreated; make a new product. [recreate-refused]"
+        == "weather/daily is active: its consumers rely on its history. Only a draft can be recreated; make a new product. [recreate-refused]"  # noqa: E501
     )
 
 
@@ -211,14 +211,14 @@ def test_replay_keeps_the_pace_and_the_line_numbers(weather: Project) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["produce", "weather.reding.v1", "readings.ndjson"], "No contract ingests the stream weather.reding.v1. Did you mean weather.reading.v1? [stream-unknown]"),
-        (["produce", "weather.reading.v1", "gone"], "The file gone cannot be read: No such file or directory. Name a file of newline-delimited JSON. [file-unreadable]"),
+        (["produce", "weather.reding.v1", "readings.ndjson"], "No contract ingests the stream weather.reding.v1. Did you mean weather.reading.v1? [stream-unknown]"),  # noqa: E501
+        (["produce", "weather.reading.v1", "gone"], "The file gone cannot be read: No such file or directory. Name a file of newline-delimited JSON. [file-unreadable]"),  # noqa: E501
         (["ingest", "weather/reeding"], "There is no product weather/reeding. Did you mean weather/reading? [product-unknown]"),
-        (["ingest", "weather/daily"], "weather/daily does not come from a stream, so there is nothing to ingest. Use `sdp run weather/daily`. [not-a-stream]"),
+        (["ingest", "weather/daily"], "weather/daily does not come from a stream, so there is nothing to ingest. Use `sdp run weather/daily`. [not-a-stream]"),  # noqa: E501
         (["ingest", "weather/reading", "--skip-check", "x"], "weather/reading has no check x. Name one of: (it has none). [check-unknown]"),
-        (["run", "weather/reading"], "weather/reading comes from a stream, so there is nothing to compute. Use `sdp ingest weather/reading`. [not-derived]"),
+        (["run", "weather/reading"], "weather/reading comes from a stream, so there is nothing to compute. Use `sdp ingest weather/reading`. [not-derived]"),  # noqa: E501
         (["list", "--domain", "wether"], "There is no domain wether. Name one of: weather. [domain-unknown]"),
-        (["query", "@gone.sql"], "The file gone.sql cannot be read: No such file or directory. Name a file with one query. [file-unreadable]"),
+        (["query", "@gone.sql"], "The file gone.sql cannot be read: No such file or directory. Name a file with one query. [file-unreadable]"),  # noqa: E501
     ],
 )  # fmt: skip
 def test_refusals_are_one_sentence_and_one_document(weather: Project, arguments: list[str], sentence: str) -> None:
@@ -249,7 +249,7 @@ def test_a_location_that_raises_is_told_with_its_line(weather: Project) -> None:
     forget()
     assert (
         said
-        == "data_products/weather/definitions.py:2: The location weather cannot be loaded: ZeroDivisionError: division by zero. Mend that file. [location-broken]"
+        == "data_products/weather/definitions.py:2: The location weather cannot be loaded: ZeroDivisionError: division by zero. Mend that file. [location-broken]"  # noqa: E501
     )
 
 

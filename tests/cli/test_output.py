@@ -45,7 +45,7 @@ def test_a_time_survives_its_json_form(moment: datetime) -> None:
     assert datetime.fromisoformat(iso(moment)) == moment.astimezone(UTC)
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text() | st.floats() | st.binary() | st.decimals(allow_nan=False, allow_infinity=False),
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text() | st.floats() | st.binary() | st.decimals(allow_nan=False, allow_infinity=False),  # noqa: E501
                     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10))  # fmt: skip
 def test_whatever_a_row_holds_is_one_strict_json_document(value: object) -> None:
     out = io.StringIO()

@@ -203,7 +203,7 @@ def test_a_child_that_dies_comes_back_with_growing_delay(tmp_path: Path, monkeyp
 
 def test_ending_reaches_every_descendant_even_a_stubborn_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform_resources.stack.platform.STOP_SECONDS", 0.5)
-    code = "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); p = subprocess.Popen(['sleep', '600']); print(p.pid, flush=True); time.sleep(600)"
+    code = "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); p = subprocess.Popen(['sleep', '600']); print(p.pid, flush=True); time.sleep(600)"  # noqa: E501
     child = Child("stubborn", [sys.executable, "-c", code], env=dict(os.environ), cwd=tmp_path, log=tmp_path / "log")
     child.start()
     until(lambda: (tmp_path / "log").read_text().strip(), 10, "its child runs")

@@ -118,7 +118,7 @@ def test_a_reader_that_leaves_ends_the_query_in_silence(weather: Project) -> Non
 
 
 def test_a_fault_of_the_platform_is_a_sentence_without_a_trace(weather: Project) -> None:
-    code = "import platform_resources.contracts.registry as r\nr.Registry.load = lambda p: 1 / 0\nfrom platform_resources.cli import main; main()"
+    code = "import platform_resources.contracts.registry as r\nr.Registry.load = lambda p: 1 / 0\nfrom platform_resources.cli import main; main()"  # noqa: E501
     done = subprocess.run([sys.executable, "-c", code, "list"], cwd=weather.path, env=weather.environment, capture_output=True, check=False)
     assert done.returncode == 1
     assert (

@@ -69,11 +69,11 @@ def test_a_location_knows_its_folder_and_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("load_from: [", "workspace.yaml:1: workspace.yaml is not YAML: expected the node content, but found '<stream end>'. Mend the line."),
+        ("load_from: [", "workspace.yaml:1: workspace.yaml is not YAML: expected the node content, but found '<stream end>'. Mend the line."),  # noqa: E501
         ("- 1\n", "workspace.yaml:1: workspace.yaml is no mapping. Begin it with `load_from:`."),
         ("load_from: yes\n", "workspace.yaml:1: load_from is no list. Write one entry per domain under it, each beginning with a dash."),
-        ("load_from:\n  - grpc_server: {port: 1}\n", "workspace.yaml:2: An entry of load_from is no python_module with a module_name. Write it as `sdp new domain` does."),
-        ("load_from:\n" + entry_text("a") + entry_text("a"), "workspace.yaml:6: The location a stands here and in line 2. Remove one of the two entries."),
+        ("load_from:\n  - grpc_server: {port: 1}\n", "workspace.yaml:2: An entry of load_from is no python_module with a module_name. Write it as `sdp new domain` does."),  # noqa: E501
+        ("load_from:\n" + entry_text("a") + entry_text("a"), "workspace.yaml:6: The location a stands here and in line 2. Remove one of the two entries."),  # noqa: E501
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, sentence: str) -> None:
