@@ -135,11 +135,17 @@ def _transforms(folder: Path, name: str) -> list[Path]:
     return [path for suffix in (".sql", ".py") if (path := folder / f"{name}{suffix}").is_file()]
 
 
+def _claim(contract: Contract) -> tuple[bool, str]:
+    """The order in which a stream is given away: first to the domain it is named after, so nobody takes another team's product down."""
+    stream = contract.source.stream if contract.source else None
+    return not (stream or "").startswith(f"{contract.domain}."), contract.key
+
+
 def _between(contracts: Mapping[str, Contract], project: Path) -> list[tuple[Problem, list[str]]]:
     """Faults that no contract shows alone: two of one stream, two transforms, none at all, an orphan transform."""
     found: list[tuple[Problem, list[str]]] = []
     streams: dict[str, Contract] = {}
-    for contract in contracts.values():
+    for contract in sorted(contracts.values(), key=_claim):
         file = relative(contract.path, project)
         transforms = _transforms(contract.path.parent, contract.name)
         if len(transforms) == 2:

@@ -91,6 +91,18 @@ def test_the_same_domain_in_two_locations_is_refused_in_both(project: Path, sett
     domain_definitions("data_products.finance", settings=settings)
 
 
+def test_a_team_that_claims_another_teams_stream_is_the_one_refused(project: Path, settings: Settings) -> None:
+    """By the order of the alphabet the claimant would come first."""
+    folder = project / "data_products/alpha"
+    folder.mkdir()
+    (folder / "domain.yaml").write_text((project / "data_products/shop/domain.yaml").read_text().replace("shop", "alpha"))
+    order = (project / "data_products/shop/order.yaml").read_text()
+    (folder / "copy.yaml").write_text(order.replace("id: shop.order", "id: alpha.copy").replace("- name: order", "- name: copy"))
+    assert "data_products/alpha/copy.yaml" in refused("alpha", settings).message
+    domain_definitions("data_products.shop", settings=settings)
+    domain_definitions("data_products.finance", settings=settings)
+
+
 def test_a_package_that_is_no_domain_is_one_sentence(settings: Settings) -> None:
     error = refused("nowhere", settings)
     assert error.code == "domain-unknown"
