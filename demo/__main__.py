@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             passed = _tell_story(settings, platform, options, screen, stop)
             if not options.exit and not stop.is_set():
                 screen.say("The platform keeps running; Ctrl-C stops it.")
-                stop.wait()
+                while not stop.wait(0.5):  # a signal may reach another thread; only a main thread that wakes up handles it
+                    pass
     except PlatformError as error:
         screen.fail(str(error))
         return 1
