@@ -95,9 +95,9 @@ def open_log(settings: Settings) -> EventLog:
         PlatformError: `log-unreachable` when Kafka is asked for and no broker is configured or running.
     """
     if settings.log_kind == "local":
-        from platform_resources.streams.local_log import LocalLog  # noqa: PLC0415 - it imports this module
+        from platform_resources.streams.local_log import LocalLog
 
         return LocalLog(settings.log_path)
-    from platform_resources.streams.kafka_log import KafkaLog  # noqa: PLC0415 - librdkafka only where it is used
+    from platform_resources.streams.kafka_log import KafkaLog
 
     return KafkaLog(settings)
