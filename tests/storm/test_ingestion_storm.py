@@ -56,10 +56,12 @@ def test_killed_at_random_while_events_keep_coming(log_settings: Settings, event
 
     def produce() -> None:
         mine = open_log(settings)
+        first = 0
         for _ in range(100_000):
             if done.wait(0.1):
                 break
-            mine.append(topic, [(None, value) for value in assorted(rng, rng.randrange(1, 12))])
+            mine.append(topic, [(None, value) for value in assorted(rng, rng.randrange(1, 12), first=first)])
+            first += rng.randrange(12)  # some numbers come again in a later call, with another payload
         mine.close()
 
     producer = threading.Thread(target=produce)
@@ -80,6 +82,7 @@ def test_killed_at_random_while_events_keep_coming(log_settings: Settings, event
     assert not problems
     drained(settings, event_log, contract(topic))
     records = records_of(event_log, topic)
-    # keys repeat across the producer's calls with other payloads: what contradicts what depends on order alone, which the log keeps
-    truth = assert_exact(Lakehouse(settings), contract(topic), records, lateness=True)
+    # keys repeat across the producer's calls with other payloads: what contradicts what depends on order alone, which the log keeps;
+    # what is late depends on whether a drain met the log's end and said so by a heartbeat, which the oracle cannot know
+    truth = assert_exact(Lakehouse(settings), contract(topic), records)
     assert len(truth.main) > 100

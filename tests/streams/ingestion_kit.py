@@ -71,10 +71,11 @@ def event(n: object, *, key: str | None = "", dt: datetime | None = None, note: 
     return json.dumps({"meta": {k: v for k, v in meta.items() if v is not None}, "n": n, "note": note, **more}).encode()
 
 
-def assorted(rng: random.Random, count: int, *, start: datetime | None = None) -> list[bytes]:
-    """Events of every kind: most are good; some come twice, contradict, cannot be decoded, fail a check, come late or from the future."""
+def assorted(rng: random.Random, count: int, *, start: datetime | None = None, first: int = 0) -> list[bytes]:
+    """Events of every kind, numbered from `first`: most are good; some come twice, contradict, cannot be decoded, fail a check, come late
+    or from the future."""
     at, out, good = start or datetime.now(UTC) - timedelta(minutes=5), list[tuple[int, datetime]](), list[bytes]()
-    for n in range(count):
+    for n in range(first, first + count):
         at += timedelta(milliseconds=rng.randrange(2000))
         kind = rng.choices(
             ("good", "twice", "conflict", "torn", "mistyped", "missing", "more", "forbidden", "unkeyed", "late", "future"),
