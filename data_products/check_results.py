@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import dagster as dg
 from dagster import AssetCheckEvaluation
 from dagster._core.definitions.metadata import normalize_metadata
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
 
 from platform_resources.contracts.model import Check, Contract
 from platform_resources.contracts.specs import asset_check_specs
@@ -15,6 +16,7 @@ from platform_resources.engines.audit import CheckOutcome
 from platform_resources.runs import asset_key_parts
 
 SHOWN_ROWS = 5
+STANDING = "sdp/standing_since"  # the run that evaluated the check; no row has changed since
 
 
 def check_results(contract: Contract, outcomes: Iterable[CheckOutcome]) -> list[dg.AssetCheckResult]:
@@ -46,6 +48,40 @@ def check_evaluations(contract: Contract, outcomes: Iterable[CheckOutcome]) -> l
         )
         for name, outcome in _named(contract, outcomes)
     ]
+
+
+def standing_evaluations(context: dg.AssetExecutionContext, contract: Contract, told: Collection[str] = ()) -> list[AssetCheckEvaluation]:
+    """The last results of those checks that this run was to evaluate and had no new row for: what was found still holds.
+
+    Dagster plans every selected check when a run starts and shows one without a result as skipped, so that a heartbeat would hide what
+    the last real audit found. A result that kept a write from being published says nothing about the published rows; it is left out.
+
+    Args:
+        context: of the run, which evaluates the checks of `told` itself.
+        contract: the product.
+        told: names, in the contract, of the checks that have a result already.
+    """
+    last: list[AssetCheckEvaluation] = []
+    for check, spec in zip(contract.checks, asset_check_specs(contract), strict=True):
+        if check.name in told or spec.key not in context.selected_asset_check_keys:
+            continue
+        concluded = {Status.SUCCEEDED, Status.FAILED}
+        for record in context.instance.event_log_storage.get_asset_check_execution_history(spec.key, limit=1, status=concluded):
+            found = record.evaluation
+            if isinstance(found, AssetCheckEvaluation) and (found.passed or not check.blocking):
+                since = found.metadata.get(STANDING, dg.MetadataValue.dagster_run(record.run_id))
+                last.append(
+                    AssetCheckEvaluation(
+                        asset_key=found.asset_key,
+                        check_name=found.check_name,
+                        passed=found.passed,
+                        severity=found.severity,
+                        description=found.description,
+                        metadata={**found.metadata, STANDING: since},
+                        blocking=found.blocking,
+                    )
+                )
+    return last
 
 
 def _named(contract: Contract, outcomes: Iterable[CheckOutcome]) -> list[tuple[str, CheckOutcome]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from data_products.check_results import check_results
+from data_products.check_results import check_results, standing_evaluations
 from io_managers.iceberg import COLUMN_LINEAGE, audit_staged, blocking_failures, changes_no_row, failure_of, refusal, refused_branch
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.specs import asset_check_specs, asset_spec
@@ -96,6 +96,8 @@ def derived_asset(product: DerivedProduct) -> dg.AssetsDefinition:
 def _audited(context: dg.AssetExecutionContext, product: DerivedProduct, derived: Derived) -> Iterator[dg.AssetCheckResult]:
     """The results of the checks, all of them before the refusal: Dagster records them, and no materialisation."""
     if derived.staged is None or changes_no_row(derived.staged):
+        for evaluation in standing_evaluations(context, product.contract):
+            context.log_event(evaluation)
         return
     outcomes = audit_staged(product.parts, product.contract, derived.staged)
     yield from check_results(product.contract, outcomes)

@@ -18,7 +18,7 @@ from typing import Any
 import dagster as dg
 from dagster import DagsterExecutionInterruptedError, DagsterRunStatus, RunsFilter
 
-from data_products.check_results import check_evaluations
+from data_products.check_results import check_evaluations, standing_evaluations
 from data_products.derived_assets import told_to_users
 from io_managers.iceberg import data_version, refused_branch, table_facts
 from platform_resources.contracts.model import Contract
@@ -192,7 +192,8 @@ class Reporter:
 
 def _tell_result(context: dg.AssetExecutionContext, contract: Contract, report: DrainReport) -> None:
     """Check results and the drain's totals, the latter as an observation: they are no new version of the data."""
-    for evaluation in check_evaluations(contract, report.checks):
+    told = {outcome.check.name for outcome in report.checks}
+    for evaluation in (*check_evaluations(contract, report.checks), *standing_evaluations(context, contract, told)):
         context.log_event(evaluation)
     if report.superseded:
         context.log.info(f"{contract.key}: another drain took over, this one ended without a further commit.")

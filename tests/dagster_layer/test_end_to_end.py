@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from platform_resources.config import Settings
 from platform_resources.engines.derivation import Derivation
@@ -98,7 +99,8 @@ def test_what_nobody_changed_is_published_with_its_reason_only(
     location: Load, produce: Callable[..., None], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     produce({"customer": "ann", "amount": 3})
-    turn(location)
+    first = turn(location)
+    assert first is not None
     finance = location("finance")
     before = finance.events("finance/revenue")[-1].asset_materialization
     again = finance.execute(None, "finance/revenue")
@@ -107,7 +109,14 @@ def test_what_nobody_changed_is_published_with_its_reason_only(
     assert facts.metadata["sdp/plan"].value == "nothing"
     assert facts.metadata["dagster/row_count"].value == 1
     assert facts.tags["dagster/data_version"] == before.tags["dagster/data_version"]
-    assert checks(location, again) == {}
+    # The checks are not shown as skipped: what the last audit found still holds, and says since which run.
+    assert checks(location, again) == {"one_row_per_customer": True, "nobody_spends_too_much": True}
+    finance.execute(None, "finance/revenue")
+    storage, key = finance.instance.event_log_storage, dg.AssetCheckKey(dg.AssetKey(["finance", "revenue"]), "one_row_per_customer")
+    last = storage.get_latest_asset_check_execution_by_key([key])[key]
+    assert last.status == AssetCheckExecutionRecordStatus.SUCCEEDED
+    assert last.evaluation is not None
+    assert last.evaluation.metadata["sdp/standing_since"].value == first.run_id
 
 
 def test_a_recomputation_can_be_asked_for(location: Load, produce: Callable[..., None], settings: Settings) -> None:
