@@ -13,6 +13,9 @@ from platform_resources.contracts.model import Column, Contract
 from platform_resources.contracts.yaml_source import DocumentPath
 
 _SCHEMA: DocumentPath = ("schema", 0)
+# How a derived product is recomputed decides how it is written: any other pair would double keys or not do what it says.
+_WRITE_MODE_OF = {"append": "append", "key": "merge", "partition": "overwrite", "full": "overwrite"}
+_INCREMENTAL_OF = {"append": "append", "merge": "key", "overwrite": "partition or full"}
 
 
 def check_laws(contract: Contract, findings: Findings) -> None:
@@ -118,13 +121,13 @@ def _modes(contract: Contract, findings: Findings) -> None:
             f"A stream is ingested as it comes, but is declared incremental: {contract.incremental}.",
             "Remove incremental from the stream.",
         )
-    clash = {"append": ("overwrite",), "key": ("append",), "partition": ("append", "merge"), "full": ("append",)}
-    if not contract.is_stream and contract.source is None and contract.write_mode in clash[contract.incremental]:
+    fits = _WRITE_MODE_OF[contract.incremental]
+    if not contract.is_stream and contract.source is None and contract.write_mode != fits:
         findings.error(
             "contract-write-mode",
             _at(contract, "writeMode"),
-            f"The writeMode {contract.write_mode} does not go with incremental: {contract.incremental}.",
-            "Remove writeMode to take the one that fits.",
+            f"The writeMode is {contract.write_mode}, but a product that is incremental: {contract.incremental} is written by {fits}.",
+            f"Remove writeMode, or declare incremental: {_INCREMENTAL_OF[contract.write_mode]}.",
         )
 
 

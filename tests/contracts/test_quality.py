@@ -84,7 +84,7 @@ def test_a_rule_without_arguments_takes_the_columns_own_bounds(read: Read, table
 def test_scopes_follow_how_the_product_is_written(read: Read, table: dict[str, Any], stream: dict[str, Any]) -> None:
     stream["schema"][0]["quality"] = [{"metric": "rowCount", "mustBeGreaterThan": 0, "severity": "warning"}]
     assert [(c.scope, c.blocking) for c in sound(read(stream)).checks] == [("commit", False)]
-    table["schema"][0]["customProperties"] = [{"property": "writeMode", "value": "merge"}]
+    table["schema"][0]["customProperties"] = [{"property": "incremental", "value": "key"}]
     assert [c.scope for c in sound(read(table)).checks] == ["table"]
 
 

@@ -296,6 +296,28 @@ CASES = [
         "A stream is appended to, but the writeMode is merge.",
         "Remove writeMode, and derive a product that merges.",
     ),
+    *(
+        (
+            f"{write_mode}-of-{incremental}",
+            changed(
+                TABLE,
+                "    properties:",
+                "    customProperties:\n"
+                f"      - {{property: incremental, value: {incremental}}}\n"
+                f"      - {{property: writeMode, value: {write_mode}}}\n    properties:",
+            ),
+            "contract-write-mode",
+            12,
+            f"The writeMode is {write_mode}, but a product that is incremental: {incremental} is written by {fits}.",
+            f"Remove writeMode, or declare incremental: {instead}.",
+        )
+        for incremental, write_mode, fits, instead in [
+            ("append", "merge", "append", "key"),
+            ("full", "merge", "overwrite", "key"),
+            ("key", "overwrite", "merge", "partition or full"),
+            ("partition", "append", "overwrite", "append"),
+        ]
+    ),
 ]
 
 
