@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pyarrow as pa
-from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.exceptions import BadRequestError, CommitFailedException
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.serializers import ToOutputFile
@@ -240,7 +240,8 @@ class StagedWrite:
         """Publish exactly what was staged.
 
         Raises:
-            CommitConflict: the head moved; `restage` and audit again. The staged files stay.
+            CommitConflict: the head moved, or another's snapshot on a branch took the place in the table's history; `restage` and
+                audit again. The staged files stay.
         """
         self._require_open()
         failpoint("before-commit")
@@ -302,7 +303,7 @@ class StagedWrite:
                 min_snapshots_to_keep=None,
             )
             same_table = AssertTableUUID(uuid=self.table.metadata.table_uuid)
-            if self._try((*kept, ref), (same_table,), lost=(ValueError,)):  # ValueError: the sequence number was taken meanwhile
+            if self._try((*kept, ref), (same_table,)):
                 break
             self.restage()
         else:
@@ -321,11 +322,11 @@ class StagedWrite:
         self._delete_data()
         self._state = "discarded"
 
-    def _try(
-        self, updates: tuple[TableUpdate, ...], required: tuple[TableRequirement, ...], lost: tuple[type[Exception], ...] = ()
-    ) -> bool:
-        """One try to commit; False when another was first, which CommitFailedException and the errors `lost` mean.
+    def _try(self, updates: tuple[TableUpdate, ...], required: tuple[TableRequirement, ...]) -> bool:
+        """One try to commit; False when another was first.
 
+        Another's snapshot takes the sequence number that was staged whatever branch it is on; no requirement says so, and the catalog
+        then refuses with a ValueError (SQL) or BadRequestError (REST).
         Until the outcome is known the write is in doubt: a run cancelled in this moment discards, and must not delete what stands.
         """
         self._state = "in doubt"
@@ -335,7 +336,8 @@ class StagedWrite:
             if self._landed():
                 return True
             self._state = "open"
-            if not isinstance(error, (CommitFailedException, *lost)):
+            overtaken = isinstance(error, ValueError | BadRequestError) and not self._same_head()
+            if not isinstance(error, CommitFailedException) and not overtaken:
                 raise
             return False
         return True
@@ -417,6 +419,7 @@ class StagedWrite:
             fresh is not None
             and fresh.metadata.current_snapshot_id == self._parent
             and fresh.metadata.current_schema_id == self.table.metadata.current_schema_id
+            and fresh.metadata.next_sequence_number() == self.table.metadata.next_sequence_number()
         )
 
     def _committed(self) -> Commit:

@@ -144,6 +144,18 @@ def test_a_refused_write_stands_on_its_branch_and_not_on_main(lakehouse: Lakehou
         staged.commit()
 
 
+def test_a_refusal_meanwhile_is_a_conflict_that_restaging_mends(lakehouse: Lakehouse) -> None:
+    """A snapshot on any branch takes the sequence number that the other write was staged with."""
+    append(lakehouse, ORDERS, (1, "a", 1))
+    one, two, three = (stage_append(lakehouse, ORDERS, rows(ORDERS, (n, "b", n)), Stamp(f"w{n}")) for n in (2, 3, 4))
+    two.refuse("refused/w3")
+    with pytest.raises(CommitConflict):
+        one.commit()
+    one.restage().commit()
+    publish(three)
+    assert [row[0] for row in read(lakehouse.table("shop.orders"))] == [1, 2, 4]
+
+
 @pytest.mark.parametrize("kind", ["append", "overwrite", "merge"])
 def test_a_discarded_write_leaves_no_file(lakehouse: Lakehouse, con: duckdb.DuckDBPyConnection, kind: str) -> None:
     append(lakehouse, BY_SHOP, *[(n, "ab"[n % 2], n) for n in range(10)])
