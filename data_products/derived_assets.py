@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from data_products.check_results import check_results, standing_evaluations
-from io_managers.iceberg import COLUMN_LINEAGE, audit_staged, blocking_failures, changes_no_row, failure_of, refusal, refused_branch
+from io_managers.iceberg import COLUMN_LINEAGE, audit_staged, blocking_failures, changes_no_row, failure_of, refusal
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.specs import asset_check_specs, asset_spec
 from platform_resources.engines.derivation import Derivation, Derived
@@ -17,7 +17,7 @@ from platform_resources.engines.transform import Transform
 from platform_resources.errors import PlatformError
 from platform_resources.locks import hold
 from platform_resources.parts import Parts
-from platform_resources.runs import asset_key_parts, run_lock, table_pool, transform_op
+from platform_resources.runs import asset_key_parts, code_version, refused_branch, run_lock, table_pool, transform_op
 
 IO_MANAGER = "io_manager"
 
@@ -47,7 +47,7 @@ class DerivedProduct:
     @property
     def code_version(self) -> str:
         """Changes when the transform or what the contract says about the table changes."""
-        return f"{self.transform.code_version[:16]}-{self.contract.fingerprint[:16]}"
+        return code_version(self.contract.fingerprint, self.transform.code_version)
 
     @cached_property
     def derivation(self) -> Derivation:
@@ -159,7 +159,6 @@ def refusing_asset(contract: Contract, fault: PlatformError, parts: Parts, *, in
         registry=parts.registry,
         deps=[dg.AssetKey(asset_key_parts(key)) for key in inputs],
         kinds=["iceberg"],
-        code_version=contract.fingerprint[:16],
     )
 
     @dg.multi_asset(

@@ -20,13 +20,24 @@ from dagster import DagsterExecutionInterruptedError, DagsterRunStatus, RunsFilt
 
 from data_products.check_results import check_evaluations, standing_evaluations
 from data_products.derived_assets import told_to_users
-from io_managers.iceberg import data_version, refused_branch, table_facts
+from io_managers.iceberg import data_version, table_facts
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.specs import asset_check_specs, asset_spec
 from platform_resources.errors import PlatformError
 from platform_resources.locks import hold
 from platform_resources.parts import Parts
-from platform_resources.runs import DOMAIN_TAG, DRAIN, KIND_TAG, REPORT, asset_key_parts, drain_lock, drain_op, failed_tag
+from platform_resources.runs import (
+    DOMAIN_TAG,
+    DRAIN,
+    KIND_TAG,
+    REPORT,
+    asset_key_parts,
+    code_version,
+    drain_lock,
+    drain_op,
+    failed_tag,
+    refused_branch,
+)
 from platform_resources.streams.ingestion import Drain, DrainCommit, DrainReport, drain_all
 
 REPORT_SECONDS = 15.0  # at most one materialisation per product in this time: each is a row of the event log, whatever the commit rate
@@ -62,7 +73,6 @@ def _drain_asset(name: str, contracts: Sequence[Contract], parts: Parts) -> dg.A
                 contract,
                 registry=parts.registry,
                 kinds=["iceberg", "kafka" if parts.settings.log_kind == "kafka" else "stream"],
-                code_version=contract.fingerprint[:16],
             )
             for contract in contracts
         ],
@@ -94,7 +104,7 @@ def drain_streams(
                 log=parts.log,
                 run_id=context.run_id,
                 settings=settings,
-                code_version=contract.fingerprint[:16],
+                code_version=code_version(contract.fingerprint),
                 skip_checks=config.skip_checks,
                 accept_loss=config.accept_loss,
                 on_commit=reporters[contract.key].committed,

@@ -26,6 +26,7 @@ from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.staging import Commit, PartitionScope, StagedWrite, publish, stage_append, stage_merge, stage_overwrite
 from platform_resources.lakehouse.stamp import Stamp, ancestors, committed_snapshot, summary_of
 from platform_resources.parts import Parts
+from platform_resources.runs import code_version, refused_branch
 from platform_resources.sourcing import Source, source
 
 COLUMN_LINEAGE = "dagster/column_lineage"
@@ -89,7 +90,9 @@ class IcebergIOManager(dg.IOManager):
         table = self._parts.lakehouse.table(contract.identifier)
         if table is not None and committed_snapshot(table, context.run_id, partition) is not None:
             return None
-        stamp = Stamp(run_id=context.run_id, code_version=contract.fingerprint[:16], contract_version=contract.version, partition=partition)
+        stamp = Stamp(
+            run_id=context.run_id, code_version=code_version(contract.fingerprint), contract_version=contract.version, partition=partition
+        )
         data = to_arrow(obj)
         if definition.write_mode == "append":
             return stage_append(self._parts.lakehouse, definition, data, stamp)
@@ -217,11 +220,6 @@ def changes_no_row(staged: StagedWrite) -> bool:
 def blocking_failures(outcomes: list[CheckOutcome]) -> list[CheckOutcome]:
     """Failed checks that keep the data from being published."""
     return [outcome for outcome in outcomes if outcome.check.blocking and not outcome.passed]
-
-
-def refused_branch(run_id: str) -> str:
-    """The branch on which a refused write is kept for its owner."""
-    return f"refused/{run_id}"
 
 
 def refusal(contract: Contract, run_id: str, failed: list[CheckOutcome]) -> dg.Failure:

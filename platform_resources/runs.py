@@ -1,6 +1,7 @@
-"""How the work on a product is named, wherever it is started: run tags, lock names, op names, pools and run configuration.
+"""How the work on a product is named, wherever it is started: run tags, code versions, branches, locks, ops, pools, run configuration.
 
-Sensors, the command line and the assets meet only through these names. Plain strings and dictionaries; Dagster is not imported.
+Sensors, the command line, the assets and the drains meet only through these names. Plain strings and dictionaries; Dagster is not
+imported.
 """
 
 from __future__ import annotations
@@ -12,24 +13,43 @@ KIND_TAG = "sdp/kind"
 PRODUCTS_TAG = "sdp/products"
 DOMAIN_TAG = "sdp/domain"
 CODE_TAG = "sdp/code-version"
+FAILED_TAGS = "sdp-failed/"  # begins the name of each `failed_tag`
 FOREGROUND_TAG = "sdp/foreground"  # runs of `sdp ingest` and `sdp run`; the value is the process
 REPORT = "sdp/report"  # metadata of the observation that ends a drain: its totals
 DRAIN, TRANSFORM = "drain", "transform"
+REFUSED = "refused/"  # begins the name of each branch that keeps a refused write
+
+
+def refused_branch(run_id: str) -> str:
+    """The branch on which what this run was refused is kept for its owner."""
+    return REFUSED + run_id
+
+
+def code_version(fingerprint: str, transform: str | None = None) -> str:
+    """What a product's rows are made by, as stamps, tags and asset specs say it: 16 digits of the contract's fingerprint, behind 16 of
+    the hash of its transform where it has one.
+    """
+    return f"{transform[:16]}-{fingerprint[:16]}" if transform else fingerprint[:16]
 
 
 def drain_tag(key: str) -> str:
     """The tag, of value "1", of each drain run that takes the stream product `key`; one for each, since Dagster filters by equality."""
-    return f"sdp/drain/{key}"
+    return f"sdp-drain/{_dotted(key)}"
 
 
 def transform_tag(key: str) -> str:
     """The tag, of value "1", of each run that computes the derived product `key`."""
-    return f"sdp/transform/{key}"
+    return f"sdp-transform/{_dotted(key)}"
 
 
 def failed_tag(key: str) -> str:
     """Set by a drain run on itself for each product it could not go on with; the value is the fingerprint of the contract at fault."""
-    return f"sdp/failed/{key}"
+    return f"{FAILED_TAGS}{_dotted(key)}"
+
+
+def _dotted(key: str) -> str:
+    """A product's key as part of a tag's name: Dagster wants at most one slash there, and warns at each run otherwise."""
+    return key.replace("/", ".")
 
 
 def drain_tags(keys: Sequence[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunRecord, Ru
 
 from platform_resources.config import Settings
 from platform_resources.locks import holder
-from platform_resources.runs import PRODUCTS_TAG, drain_lock, failed_tag, run_lock
+from platform_resources.runs import FAILED_TAGS, PRODUCTS_TAG, drain_lock, failed_tag, run_lock
 
 ACTIVE = (
     DagsterRunStatus.QUEUED,
@@ -135,7 +135,7 @@ def drain_failed(key: str, fingerprint: str) -> Callable[[DagsterRun], bool | No
         if run.status == DagsterRunStatus.SUCCESS:
             return False
         # A run that failed without naming a product died as a whole; one that named others went well for this one.
-        named = any(tag.startswith(failed_tag("")) for tag in run.tags)
+        named = any(tag.startswith(FAILED_TAGS) for tag in run.tags)
         return not named if run.status == DagsterRunStatus.FAILURE else None
 
     return judge

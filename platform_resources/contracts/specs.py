@@ -14,6 +14,7 @@ from platform_resources.contracts.iceberg import partition_columns, partition_na
 from platform_resources.contracts.model import Check, Column, Contract
 from platform_resources.contracts.quality import expectation
 from platform_resources.contracts.registry import Registry
+from platform_resources.runs import code_version as code_version_of
 
 MAX_KINDS = 10
 _SHORTEST_FRESHNESS = timedelta(seconds=60)  # Dagster evaluates freshness once a minute and refuses less
@@ -40,7 +41,7 @@ def asset_spec(
         owners=list(contract.owners),
         tags=_tags(contract),
         kinds=_kinds(contract, kinds),
-        code_version=code_version or contract.fingerprint[:16],
+        code_version=code_version or code_version_of(contract.fingerprint),
         freshness_policy=freshness_policy(contract),
         metadata=_metadata(contract, registry),
     )

@@ -44,6 +44,7 @@ from platform_resources.lakehouse.staging import (
     stage_overwrite,
 )
 from platform_resources.lakehouse.stamp import CODE_VERSION, Stamp, committed_snapshot, read_position_at, summary_of
+from platform_resources.runs import code_version
 
 Plan = Literal["full", "append", "key", "partition", "nothing"]
 
@@ -120,7 +121,7 @@ class Derivation:
     @property
     def code_version(self) -> str:
         """What the table's rows were made by: the transform and everything the contract says about them."""
-        return f"{self.transform.code_version[:16]}-{self.contract.fingerprint[:16]}"
+        return code_version(self.contract.fingerprint, self.transform.code_version)
 
     def is_behind(self) -> bool:
         """Whether a run would do something: an input has a snapshot that the own position does not cover, or the code changed."""

@@ -25,6 +25,7 @@ from platform_resources.failpoints import failpoint
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.staging import Commit, CommitConflict, Fence, Fenced, StagedWrite, publish, stage_append, stage_empty
 from platform_resources.lakehouse.stamp import Position, Stamp, read_position, read_stamp, read_watermark
+from platform_resources.runs import refused_branch
 from platform_resources.streams.batch import Batch, Batcher, micros, moment
 from platform_resources.streams.checks import StreamChecks, combined
 from platform_resources.streams.dedupe import DedupeWindow, Keys, inserted_since
@@ -32,7 +33,7 @@ from platform_resources.streams.lagging import UNPROMISED_LATENCY, Lag, heartbea
 from platform_resources.streams.log import EventLog, LogRecord
 from platform_resources.streams.offsets import Offsets, ends_of, lost, parse, require_continuity, resume, stamped, starts_of
 from platform_resources.streams.quarantine import quarantine_definition, quarantine_rows
-from platform_resources.streams.refusals import ATTEMPT, FAILED, FINGERPRINT, PREFIX, SKIPPED, Refusal, forget_refusals, refusal_at_head
+from platform_resources.streams.refusals import ATTEMPT, FAILED, FINGERPRINT, SKIPPED, Refusal, forget_refusals, refusal_at_head
 from platform_resources.streams.reports import NOTHING, DrainCommit, DrainReport
 from platform_resources.streams.takeover import Tenure, take_over
 from platform_resources.streams.watermark import Watermark
@@ -334,7 +335,7 @@ class Drain:
         self._outcomes += outcomes
         failed = ",".join(outcome.check.name for outcome in outcomes if outcome.check.blocking and not outcome.passed)
         facts = {FAILED: failed, FINGERPRINT: self.contract.fingerprint, ATTEMPT: str(self._attempt)}
-        before, branch = self._refusal(), PREFIX + self.run_id
+        before, branch = self._refusal(), refused_branch(self.run_id)
         self._stage(batch, facts).refuse(branch)
         table = self.lakehouse.table(self.contract.identifier)
         if table is not None and before is not None and before.branch != branch:

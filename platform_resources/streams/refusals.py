@@ -13,8 +13,8 @@ from pyiceberg.table import Table
 
 from platform_resources.contracts.model import Contract
 from platform_resources.lakehouse.stamp import POSITION, read_stamp, summary_of
+from platform_resources.runs import REFUSED
 
-PREFIX = "refused/"
 ATTEMPT, FAILED, FINGERPRINT, SKIPPED = "sdp.attempt", "sdp.failed-checks", "sdp.contract-fingerprint", "sdp.skipped-checks"
 FIRST_DELAY, LONGEST_DELAY = timedelta(minutes=1), timedelta(hours=1)
 
@@ -38,7 +38,7 @@ def refusal_at_head(table: Table, contract: Contract, *, skip: Collection[str] =
     position, _ = read_stamp(table, POSITION)
     found: Refusal | None = None
     for name, ref in table.metadata.refs.items():
-        snapshot = table.snapshot_by_id(ref.snapshot_id) if name.startswith(PREFIX) else None
+        snapshot = table.snapshot_by_id(ref.snapshot_id) if name.startswith(REFUSED) else None
         if snapshot is None or _position_before(table, snapshot.parent_snapshot_id) != position:
             continue
         summary = summary_of(snapshot)

@@ -11,12 +11,13 @@ import dagster as dg
 import pytest
 from dagster import DagsterRunStatus
 from dagster._core.test_utils import create_run_for_test
+from dagster._utils.tags import normalize_tags
 
 from platform_resources.config import Settings
 from platform_resources.contracts.registry import Registry
 from platform_resources.locks import hold
 from platform_resources.parts import Parts
-from platform_resources.runs import CODE_TAG, drain_lock, drain_tags, failed_tag, run_lock, transform_tag, transform_tags
+from platform_resources.runs import CODE_TAG, drain_lock, drain_tag, drain_tags, failed_tag, run_lock, transform_tag, transform_tags
 from sensors import liveness
 from sensors.automation import propose_transforms
 from sensors.liveness import FIRST_DELAY, LONGEST_DELAY, active_work, drain_failed, history, transform_failed
@@ -87,9 +88,15 @@ def test_one_run_takes_all_quiet_streams_and_each_loud_one_has_its_own(drains: D
         "sdp/kind": "drain",
         "sdp/products": "shop/order,shop/visit",
         "sdp/domain": "shop",
-        "sdp/drain/shop/order": "1",
-        "sdp/drain/shop/visit": "1",
+        "sdp-drain/shop.order": "1",
+        "sdp-drain/shop.visit": "1",
     }
+
+
+def test_dagster_takes_the_names_of_our_tags(recwarn: pytest.WarningsRecorder) -> None:
+    tags = {**drain_tags([ORDER, VISIT]), **transform_tags(REVENUE, code_version="c"), failed_tag(ORDER): "f"}
+    assert normalize_tags(tags, allow_private_system_tags=False) == tags
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 def test_a_heartbeat_that_is_due_starts_a_run(drains: Drains) -> None:
@@ -158,7 +165,7 @@ def test_failing_streams_wait_twice_as_long_each_time_and_others_do_not(drains: 
     delays = []
     for _ in range(3):
         drains.run(ORDER, VISIT, status=DagsterRunStatus.FAILURE, **{failed_tag(ORDER): fingerprint})
-        past = history(drains.instance, f"sdp/drain/{ORDER}", drain_failed(ORDER, fingerprint))
+        past = history(drains.instance, drain_tag(ORDER), drain_failed(ORDER, fingerprint))
         delays.append(past.wait(past.last_end or 0.0))
         assert drains.tick() == [{VISIT}]
     assert delays == [FIRST_DELAY, 2 * FIRST_DELAY, 4 * FIRST_DELAY]
@@ -177,7 +184,7 @@ def test_the_delay_after_failures_has_an_end(drains: Drains, parts: Parts) -> No
     fingerprint = parts.registry.get(ORDER).fingerprint
     for _ in range(12):
         drains.run(ORDER, status=DagsterRunStatus.FAILURE, **{failed_tag(ORDER): fingerprint})
-    past = history(drains.instance, f"sdp/drain/{ORDER}", drain_failed(ORDER, fingerprint))
+    past = history(drains.instance, drain_tag(ORDER), drain_failed(ORDER, fingerprint))
     assert past.wait(past.last_end or 0.0) == LONGEST_DELAY
 
 
