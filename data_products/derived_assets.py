@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from data_products.check_results import check_results, standing_evaluations
-from io_managers.iceberg import COLUMN_LINEAGE, audit_staged, blocking_failures, changes_no_row, failure_of, refusal
+from io_managers.iceberg import COLUMN_LINEAGE, audit_staged, blocking_failures, failure_of, publish_staged, refusal, stands_audited
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.specs import asset_check_specs, asset_spec
 from platform_resources.engines.derivation import Derivation, Derived
@@ -81,8 +81,11 @@ def derived_asset(product: DerivedProduct) -> dg.AssetsDefinition:
             try:
                 yield from _audited(context, product, derived)
                 if context.selected_asset_keys:
-                    handed_over = True  # from here the IO manager commits or cleans up
-                    yield dg.Output(derived.staged, output_name=output_name, metadata=_metadata(derived, config))
+                    handed_over = True  # from here who publishes commits or cleans up
+                    if config.partition is not None:
+                        _publish_partition(context, product, derived, config)
+                    else:
+                        yield dg.Output(derived.staged, output_name=output_name, metadata=_metadata(derived, config))
             except dg.Failure:
                 handed_over = True  # refused, and kept on its branch
                 raise
@@ -95,7 +98,7 @@ def derived_asset(product: DerivedProduct) -> dg.AssetsDefinition:
 
 def _audited(context: dg.AssetExecutionContext, product: DerivedProduct, derived: Derived) -> Iterator[dg.AssetCheckResult]:
     """The results of the checks, all of them before the refusal: Dagster records them, and no materialisation."""
-    if derived.staged is None or changes_no_row(derived.staged):
+    if derived.staged is None or stands_audited(derived.staged):
         for evaluation in standing_evaluations(context, product.contract):
             context.log_event(evaluation)
         return
@@ -105,6 +108,20 @@ def _audited(context: dg.AssetExecutionContext, product: DerivedProduct, derived
     if failed:
         derived.staged.refuse(refused_branch(context.run_id))
         raise refusal(product.contract, context.run_id, failed)
+
+
+def _publish_partition(context: dg.AssetExecutionContext, product: DerivedProduct, derived: Derived, config: TransformConfig) -> None:
+    """Publish a partition that was asked for and tell it as an observation: Dagster takes every materialisation for freshness, and a
+    recomputed old day makes nothing fresh (law 6).
+    """
+    facts = publish_staged(product.parts, product.contract, derived.staged, context.run_id, audited=True)
+    context.log_event(
+        dg.AssetObservation(
+            asset_key=asset_key_parts(product.contract.key),
+            description=f"The partition {config.partition} was recomputed; the position has not moved.",
+            metadata={**facts, **_metadata(derived, config)},
+        )
+    )
 
 
 def _metadata(derived: Derived, config: TransformConfig) -> dict[str, Any]:

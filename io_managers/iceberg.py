@@ -24,7 +24,7 @@ from platform_resources.engines.audit import CheckOutcome, audit
 from platform_resources.engines.duck import connect
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.staging import Commit, PartitionScope, StagedWrite, publish, stage_append, stage_merge, stage_overwrite
-from platform_resources.lakehouse.stamp import Stamp, ancestors, committed_snapshot, summary_of
+from platform_resources.lakehouse.stamp import CODE_VERSION, Stamp, ancestors, committed_snapshot, read_stamp, summary_of
 from platform_resources.parts import Parts
 from platform_resources.runs import code_version, refused_branch
 from platform_resources.sourcing import Source, source
@@ -57,32 +57,13 @@ class IcebergIOManager(dg.IOManager):
         """Commit and report: one output, at most one snapshot."""
         contract = self._parts.registry.get(_product(context.asset_key))
         try:
-            metadata = self._publish(context, contract, obj)
-        except BlockedError as blocked:
-            raise refusal(contract, context.run_id, blocked.outcomes) from None
+            staged = obj if obj is None or isinstance(obj, StagedWrite) else self._stage(context, contract, obj)
+            metadata = publish_staged(self._parts, contract, staged, context.run_id, audited=staged is obj)
+            _set_data_version(context, self._parts.lakehouse.table(contract.identifier))
         except PlatformError as error:
             raise failure_of(error) from None
         lineage = (context.definition_metadata or {}).get(COLUMN_LINEAGE)
         context.add_output_metadata({**metadata, **({COLUMN_LINEAGE: lineage} if lineage is not None else {})})
-
-    def _publish(self, context: dg.OutputContext, contract: Contract, obj: Any) -> dict[str, Any]:
-        """Commit what there is to commit; None for "nothing", which also is what a retry finds whose commit had already happened."""
-        lakehouse = self._parts.lakehouse
-        staged = obj if obj is None or isinstance(obj, StagedWrite) else self._stage(context, contract, obj)
-        if staged is None:
-            table = lakehouse.table(contract.identifier)
-            _set_data_version(context, table)
-            return {} if table is None else standing_metadata(contract, table)
-        audit = _Audit(self._parts, contract, context.run_id, known=staged.snapshot_id if staged is obj else None)
-        try:
-            commit = publish(staged, audit)
-        except BlockedError:
-            raise  # kept on its branch
-        except BaseException:  # a cancelled run too leaves no files behind
-            staged.discard()
-            raise
-        _set_data_version(context, lakehouse.table(contract.identifier))
-        return commit_metadata(contract, commit, staged.table.location())
 
     def _stage(self, context: dg.OutputContext, contract: Contract, obj: Any) -> StagedWrite | None:
         """Stage a value as the contract's write mode says; None when this run has already committed it."""
@@ -130,13 +111,39 @@ class _Audit:
         self._parts, self._contract, self._run_id, self._known = parts, contract, run_id, known
 
     def __call__(self, staged: StagedWrite) -> None:
-        if staged.snapshot_id == self._known or changes_no_row(staged):  # restaging changes the id
+        if staged.snapshot_id == self._known or stands_audited(staged):  # restaging changes the id
             return
         failed = blocking_failures(audit_staged(self._parts, self._contract, staged))
         if failed:
             staged.refuse(refused_branch(self._run_id))
             raise BlockedError(failed)
         self._known = staged.snapshot_id
+
+
+def publish_staged(parts: Parts, contract: Contract, staged: StagedWrite | None, run_id: str, *, audited: bool) -> dict[str, Any]:
+    """Commit a staged write; what the UI learns of it.
+
+    Args:
+        parts: where it goes.
+        contract: the product.
+        staged: the write; None for "nothing", which also is what a retry finds whose commit had already happened.
+        run_id: names the branch of a refused write.
+        audited: the write was audited as it is staged; it is audited anew only on another head.
+
+    Raises:
+        dagster.Failure: a blocking check fails; nothing is published.
+    """
+    if staged is None:
+        table = parts.lakehouse.table(contract.identifier)
+        return {} if table is None else standing_metadata(contract, table)
+    try:
+        commit = publish(staged, _Audit(parts, contract, run_id, known=staged.snapshot_id if audited else None))
+    except BlockedError as blocked:  # the write is kept on its branch
+        raise refusal(contract, run_id, blocked.outcomes) from None
+    except BaseException:  # a cancelled run too leaves no files behind
+        staged.discard()
+        raise
+    return commit_metadata(contract, commit, staged.table.location())
 
 
 _LOADERS: Mapping[Any, Callable[[Source], Any]] = {
@@ -212,9 +219,13 @@ def audit_staged(parts: Parts, contract: Contract, staged: StagedWrite) -> list[
         return audit(con, staged, contract)
 
 
-def changes_no_row(staged: StagedWrite) -> bool:
-    """Whether the write moves only the position or the watermark: the rows are those of the last audit, so there is nothing to check."""
-    return staged.operation == "append" and staged.rows == 0
+def stands_audited(staged: StagedWrite) -> bool:
+    """Whether there is nothing to check: the write moves only position or watermark, and the rows were published under these same checks.
+
+    Both are needed: a first publication without rows, or one under changed checks, has not been audited by anybody.
+    """
+    made_by, _ = read_stamp(staged.table, CODE_VERSION)
+    return staged.operation == "append" and staged.rows == 0 and made_by == staged.stamp.code_version
 
 
 def blocking_failures(outcomes: list[CheckOutcome]) -> list[CheckOutcome]:

@@ -12,6 +12,7 @@ import pytest
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from platform_resources.config import Settings
+from platform_resources.contracts.registry import Registry
 from platform_resources.engines.derivation import Derivation
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.stamp import read_position
@@ -117,6 +118,75 @@ def test_what_nobody_changed_is_published_with_its_reason_only(
     assert last.status == AssetCheckExecutionRecordStatus.SUCCEEDED
     assert last.evaluation is not None
     assert last.evaluation.metadata["sdp/standing_since"].value == first.run_id
+
+
+NOT_EMPTY = """\
+      - name: somebody_bought
+        metric: rowCount
+        description: There is revenue.
+        mustBeGreaterThan: 0
+        severity: error
+"""
+
+
+def test_a_first_publication_without_rows_is_audited(
+    location: Load, produce: Callable[..., None], project: Path, settings: Settings
+) -> None:
+    path = project / "data_products/finance/revenue.yaml"
+    path.write_text(path.read_text().replace("    properties:\n", NOT_EMPTY + "    properties:\n", 1))
+    produce({"amount": 3})  # an order without a customer: no revenue
+    refused = turn(location, expect=False)
+    assert refused is not None
+    assert checks(location, refused)["somebody_bought"] is False
+    assert not location("finance").events("finance/revenue")
+    again = location("finance").execute(None, "finance/revenue")  # the refused write is no publication that would stand
+    assert not again.success
+
+
+def test_a_changed_check_audits_a_product_that_stays_empty(
+    location: Load, produce: Callable[..., None], project: Path, settings: Settings
+) -> None:
+    produce({"amount": 3})
+    first = turn(location)
+    assert first is not None
+    assert checks(location, first) == {"one_row_per_customer": True, "nobody_spends_too_much": True}
+    path = project / "data_products/finance/revenue.yaml"
+    path.write_text(path.read_text().replace("    properties:\n", NOT_EMPTY + "    properties:\n", 1))
+    changed = location("finance", registry=Registry.load(project)).execute(None, "finance/revenue")
+    assert not changed.success
+    assert checks(location, changed)["somebody_bought"] is False
+
+
+def test_a_recomputed_partition_is_published_and_makes_nothing_fresh(
+    location: Load, produce: Callable[..., None], project: Path, settings: Settings
+) -> None:
+    path = project / "data_products/finance/revenue.yaml"
+    keyed = "primaryKey: true, primaryKeyPosition: 2"
+    day = f"      - {{name: day, logicalType: date, required: true, description: Day., partitioned: true, {keyed}}}\n"
+    text = path.read_text().replace("properties: [customer]", "properties: [customer, day]")
+    path.write_text(text.replace("      - {name: amount,", day + "      - {name: amount,"))
+    query = 'select customer, cast(meta.dt as date) as day, sum(amount) as amount from shop."order" group by all'
+    (project / "data_products/finance/revenue.sql").write_text(query)
+    produce({"customer": "ann", "amount": 3})
+    assert turn(location) is not None
+    finance, table = location("finance"), Lakehouse(settings).table("finance.revenue")
+    assert table is not None
+    config = transform_config("finance/revenue", partition="2026-01-01")
+    result = finance.execute(None, "finance/revenue", run_config=config)
+    assert result.success
+    after = Lakehouse(settings).table("finance.revenue")
+    assert after is not None
+    assert after.metadata.current_snapshot_id != table.metadata.current_snapshot_id
+    assert read_position(after) == read_position(table)
+    assert checks(location, result)["one_row_per_customer"] is True
+    assert len(finance.events("finance/revenue")) == 1  # the first computation alone: Dagster takes a materialisation for freshness
+    [told] = finance.events("finance/revenue", dg.DagsterEventType.ASSET_OBSERVATION)
+    facts = told.asset_observation.metadata
+    assert facts["sdp/partition"].value == "2026-01-01"
+    assert facts["sdp/snapshot_id"].value == after.metadata.current_snapshot_id
+    produce({"customer": "ann", "amount": 5000})
+    assert location("shop").execute(location("shop").tick("streams").run_requests[0]).success
+    assert not finance.execute(None, "finance/revenue", run_config=config).success  # refused by the check, like any other write
 
 
 def test_a_recomputation_can_be_asked_for(location: Load, produce: Callable[..., None], settings: Settings) -> None:
