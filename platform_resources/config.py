@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     duckdb_threads: int | None = Field(None, description="Threads of one DuckDB session; default: DuckDB's own.")
     drain_seconds: float = Field(240.0, gt=0, description="Longest time one drain run lives before the sensor starts the next, seconds.")
     batch_events: int = Field(20_000, gt=0, description="Most events of one ingestion commit.")
+    batch_bytes: int = Field(128 << 20, gt=0, description="Bytes of events after which an ingestion commit takes no more.")
 
     @model_validator(mode="after")
     def _resolve_paths(self) -> Settings:

@@ -42,6 +42,11 @@ def moment(micros_since_1970: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros_since_1970)
 
 
+def delay_of(contract: Contract) -> int:
+    """`watermarkDelay`, microseconds."""
+    return contract.watermark_delay // timedelta(microseconds=1)
+
+
 @dataclass(frozen=True)
 class Batch:
     """One commit's worth: `rows` for the product, `refused` for the quarantine, and the state of the drain once it is committed."""
@@ -62,8 +67,8 @@ class Batcher:
         self._contract, self._checks, self._window = contract, checks, window
         self._codec = Codec(contract)
 
-    def batch(self, records: Sequence[LogRecord], *, position: Offsets, watermark: Watermark, ends: Offsets, now: datetime) -> Batch:
-        """The batch of records read from `position` on; `ends` are the log ends seen, `now` the wall clock."""
+    def batch(self, records: Sequence[LogRecord], *, reached: Offsets, watermark: Watermark, ends: Offsets, now: datetime) -> Batch:
+        """The batch of records, the position once it is committed being `reached`; `ends` are the log ends seen, `now` the wall clock."""
         decoded = self._codec.decode([record.value for record in records])
         failpoint("drain-after-decode")
         refused = [Refused(records[error.index], error.reason, error.path, error.detail) for error in decoded.errors]
@@ -74,11 +79,10 @@ class Batcher:
             check = verdicts.checks[verdicts.failed[i]]
             refused.append(Refused(records[index[i]], f"check:{check.name}", check.column or "", check.description))
 
-        times = pa.array([record.time for record in records], _UTC_MICROS).cast(pa.int64()).to_numpy()
+        times = _log_times(records, watermark)
         keys = keys_of(column_at(table, self._contract.dedupe_key), hashes, times[index])
         passing = np.flatnonzero(verdicts.failed < 0)
-        after = {**position, **{(record.topic, record.partition): record.offset + 1 for record in records}}
-        lagging = {tp: end for tp, end in ends.items() if end > after.get(tp, 0)}
+        lagging = {tp: end for tp, end in ends.items() if end > reached.get(tp, 0)}
         failpoint("drain-before-window")
         self._window.reach(min([int(times.min()), *(seen.log for tp, seen in watermark.seen.items() if tp in lagging)]))
         judged = self._window.judge(keys.take(passing))
@@ -91,7 +95,7 @@ class Batcher:
             self._arrivals(records, index[kept], _taken(table, kept), times),
             read_until={(record.topic, record.partition): int(time) for record, time in zip(records, times, strict=True)},
             lagging=lagging,
-            delay=self._contract.watermark_delay // timedelta(microseconds=1),
+            delay=delay_of(self._contract),
             now=micros(now),
         )
         counts = {
@@ -103,7 +107,7 @@ class Batcher:
             "skewed": int(advance.skewed.sum()),
         }
         rows = _with_own_columns(_taken(table, kept), [records[i] for i in index[kept]], times[index[kept]], [hashes[i] for i in kept], now)
-        return Batch(rows, refused, counts, after, advance.watermark, keys.take(kept), verdicts.outcomes)
+        return Batch(rows, refused, counts, reached, advance.watermark, keys.take(kept), verdicts.outcomes)
 
     def _arrivals(self, records: Sequence[LogRecord], index: Longs, rows: pa.Table, times: Longs) -> Arrivals:
         """The inserted rows as the watermark sees them."""
@@ -112,6 +116,21 @@ class Batcher:
             (numbers.setdefault((records[i].topic, records[i].partition), len(numbers)) for i in index), dtype=np.int64, count=len(index)
         )
         return Arrivals(list(numbers), source, _event_times(rows, self._contract.event_time), times[index])
+
+
+def _log_times(records: Sequence[LogRecord], watermark: Watermark) -> Longs:
+    """Log times in microseconds, never going back within a partition.
+
+    What producers claim may: one event of 1970 would then make the deduplication window reach over the whole table.
+    """
+    times: Longs = pa.array([record.time for record in records], _UTC_MICROS).cast(pa.int64()).to_numpy().copy()
+    numbers: dict[tuple[str, int], int] = {}
+    source = np.fromiter((numbers.setdefault((r.topic, r.partition), len(numbers)) for r in records), dtype=np.int64, count=len(records))
+    for tp, number in numbers.items():
+        mine = source == number
+        before = watermark.seen[tp].log if tp in watermark.seen else UNKNOWN
+        times[mine] = np.maximum(np.maximum.accumulate(times[mine]), before)
+    return times
 
 
 def _taken(table: pa.Table, kept: Longs) -> pa.Table:

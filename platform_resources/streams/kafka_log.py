@@ -1,8 +1,10 @@
 """The event log in Apache Kafka, by librdkafka.
 
 An idempotent producer with acks=all and a consumer with explicit assignment; no group, no committed offset, no automatic reset:
-positions are given by the caller and a position that the broker no longer has is an error, never a silent jump. `time` of a record is
-the broker's append time: topics made here carry `message.timestamp.type=LogAppendTime`.
+positions are given by the caller and a position that the broker no longer has is an error, never a silent jump. Only committed
+transactions are read, up to the last stable offset. `time` of a record is the broker's append time, which topics made here carry
+(`message.timestamp.type=LogAppendTime`); a topic with `CreateTime` has its producers' claims instead, which are held to be no later
+than the moment they are read.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, IsolationLevel, KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
@@ -24,6 +26,7 @@ from platform_resources.streams.log import KeyedEvent, LogRecord, TopicPartition
 
 _logger = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_STEP = 1000  # messages taken at once
 _MAX_MESSAGE_BYTES = 16 << 20  # an event over the contract's limit is refused with a reason by gate and codec, not by the client
 _NOT_THERE = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})  # noqa: SLF001
 _OUT_OF_RANGE = frozenset({KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET})  # noqa: SLF001
@@ -61,6 +64,7 @@ class KafkaLog:
         self._consumer: Consumer | None = None
         self._admin_client: AdminClient | None = None
         self._assigned: dict[TopicPartition, int] = {}  # the offset that the consumer will deliver next
+        self._skipped: dict[TopicPartition, int] = {}
         self._partitions: dict[str, int] = {}
         self._down = False
 
@@ -150,7 +154,7 @@ class KafkaLog:
         return self._offsets(topic, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
 
     def end_offsets(self, topic: str) -> dict[int, int]:
-        """Offset the next record will get, by partition."""
+        """Last stable offset, by partition: where the next record will be, or the first of a transaction that is still open."""
         return self._offsets(topic, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
     def _offsets(self, topic: str, which: OffsetSpec) -> dict[int, int]:
@@ -158,12 +162,14 @@ class KafkaLog:
         if not wanted:
             return {}
         try:
-            asked = self._admin().list_offsets(wanted, request_timeout=self.timeout)
+            asked = self._admin().list_offsets(wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self.timeout)
             return {tp.partition: future.result(self.timeout).offset for tp, future in asked.items()}
         except (KafkaException, TimeoutError) as error:
             raise self._failure(error if isinstance(error, KafkaException) else None, f"tell the offsets of the topic {topic}") from error
 
-    def read(self, positions: Mapping[TopicPartition, int], *, max_events: int, timeout: float) -> list[LogRecord]:
+    def read(
+        self, positions: Mapping[TopicPartition, int], *, max_events: int, timeout: float, max_bytes: int | None = None
+    ) -> list[LogRecord]:
         """Records from exactly these offsets; a partition waits for another's fetch (1 MiB) at most.
 
         Raises:
@@ -173,17 +179,27 @@ class KafkaLog:
         self._assign(consumer, positions)
         deadline = time.monotonic() + timeout
         records: list[LogRecord] = []
+        self._skipped = {}
         while True:
-            messages = consumer.consume(1, max(0.0, min(deadline - time.monotonic(), 1.0)))
-            if messages and max_events > 1:
-                messages += consumer.consume(max_events - 1, 0.01)
-            self._take(messages, records)
-            if records:
+            size = self._take(consumer.consume(1, max(0.0, min(deadline - time.monotonic(), 1.0))), records)
+            while records and len(records) < max_events and (max_bytes is None or size < max_bytes):
+                wanted = min(max_events - len(records), _STEP)
+                if max_bytes is not None:  # as many as fit when they are like those before
+                    wanted = min(wanted, 1 + (max_bytes - size) * len(records) // max(size, 1))
+                messages = consumer.consume(wanted, 0.01)
+                size += self._take(messages, records)
+                if len(messages) < wanted:
+                    break
+            if records or self._skipped:
                 return records
             if time.monotonic() >= deadline:
                 if self._down:
                     raise self._unreachable("does not answer")
                 return []
+
+    def skipped(self) -> Mapping[TopicPartition, int]:
+        """Where to read on behind holes at the end of the log: markers of transactions, aborted and compacted away records."""
+        return self._skipped
 
     def _assign(self, consumer: Consumer, positions: Mapping[TopicPartition, int]) -> None:
         """Point the consumer at the positions, leaving it and its prefetched messages alone where it already stands there."""
@@ -205,8 +221,9 @@ class KafkaLog:
         topic, number = tp
         return number < self._partitions.get(topic, 0) or number in self.partitions(topic)
 
-    def _take(self, messages: Sequence[Message], records: list[LogRecord]) -> None:
-        last_ms, when = -1, _EPOCH
+    def _take(self, messages: Sequence[Message], records: list[LogRecord]) -> int:
+        """Make records of messages; their bytes."""
+        last, when, size = (-1, -1), _EPOCH, 0
         for message in messages:
             error = message.error()
             if error is not None:
@@ -214,22 +231,28 @@ class KafkaLog:
                 continue
             self._down = False
             tp = _place(message)
-            offset = message.offset() or 0
-            ms = message.timestamp()[1]
-            if ms != last_ms:
-                last_ms, when = ms, _EPOCH + timedelta(milliseconds=ms)
-            records.append(LogRecord(*tp, offset, when, message.key(), message.value()))
+            offset, value = message.offset() or 0, message.value()
+            if message.timestamp() != last:
+                last = message.timestamp()
+                when = _log_time(*last)
+            records.append(LogRecord(*tp, offset, when, message.key(), value))
+            size += len(value or b"")
             self._assigned[tp] = offset + 1
+        return size
 
     def _judge(self, error: KafkaError, message: Message) -> None:
         """Raise for what an operator must know; pass over what librdkafka repairs by itself."""
         code = error.code()
-        if code in _OUT_OF_RANGE:
+        if code == KafkaError._PARTITION_EOF:  # noqa: SLF001 - it stands behind the last record and whatever hole follows it
+            tp, offset = _place(message), message.offset() or 0
+            if offset > self._assigned.get(tp, offset):
+                self._assigned[tp] = self._skipped[tp] = offset
+        elif code in _OUT_OF_RANGE:
             topic, number = _place(message)
             position = self._assigned.pop((topic, number), -1)
             self._assigned = {}
             raise log_truncated(topic, number, position, self.start_offsets(topic)[number], self.end_offsets(topic)[number])
-        if code in _NOT_THERE:
+        elif code in _NOT_THERE:
             self._partitions.pop(message.topic() or "", None)
         elif code in _DOWN:
             self._down = True
@@ -247,6 +270,8 @@ class KafkaLog:
                     "enable.auto.commit": False,
                     "enable.auto.offset.store": False,
                     "auto.offset.reset": "error",
+                    "isolation.level": "read_committed",
+                    "enable.partition.eof": True,
                     "allow.auto.create.topics": False,
                     "fetch.wait.max.ms": 100,
                     "fetch.message.max.bytes": 1 << 20,
@@ -310,6 +335,14 @@ class KafkaLog:
 
     def __exit__(self, *_: Any) -> None:
         self.close()
+
+
+def _log_time(kind: int, ms: int) -> datetime:
+    """The broker's append time; a producer's claim, which may be any number, moved to now where it is absent or lies ahead."""
+    if kind != TIMESTAMP_LOG_APPEND_TIME:
+        now = time.time_ns() // 1_000_000
+        ms = min(ms, now) if ms >= 0 else now
+    return _EPOCH + timedelta(milliseconds=ms)
 
 
 def _place(message: Message) -> TopicPartition:

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
@@ -173,7 +174,9 @@ class LocalLog:
         """Offset the next record will get, by partition."""
         return {number: self._tail(self._open(topic, number))[1].next_offset for number in self.partitions(topic)}
 
-    def read(self, positions: Mapping[TopicPartition, int], *, max_events: int, timeout: float) -> list[LogRecord]:
+    def read(
+        self, positions: Mapping[TopicPartition, int], *, max_events: int, timeout: float, max_bytes: int | None = None
+    ) -> list[LogRecord]:
         """Records from exactly these offsets; partitions share `max_events` evenly, what one leaves the others take.
 
         Raises:
@@ -182,28 +185,34 @@ class LocalLog:
         deadline = time.monotonic() + timeout
         pause = 0.002
         while True:
-            records = self._read_once(positions, max_events)
+            records = self._read_once(positions, max_events, max_bytes)
             left = deadline - time.monotonic()
             if records or left <= 0:
                 return records
             time.sleep(min(pause, left))
             pause = min(pause * 2, 0.05)
 
-    def _read_once(self, positions: Mapping[TopicPartition, int], max_events: int) -> list[LogRecord]:
+    def skipped(self) -> Mapping[TopicPartition, int]:
+        """Nothing: this log has no holes."""
+        return {}
+
+    def _read_once(self, positions: Mapping[TopicPartition, int], max_events: int, max_bytes: int | None) -> list[LogRecord]:
         wanted = sorted(positions)
         self._turn += 1
         turn = self._turn % len(wanted) if wanted else 0  # so that with more partitions than events each comes first once
         at = dict(positions)
         records: list[LogRecord] = []
+        room: float = inf if max_bytes is None else max_bytes
         hungry = wanted[turn:] + wanted[:turn]
-        while hungry and len(records) < max_events:
-            share = max(1, (max_events - len(records)) // len(hungry))
+        while hungry and len(records) < max_events and room > 0:
+            share, span = max(1, (max_events - len(records)) // len(hungry)), room / len(hungry)
             still = []
             for tp in hungry:
                 quota = min(share, max_events - len(records))
-                if quota <= 0:
+                if quota <= 0 or room <= 0:
                     break
-                got = self._read_partition(tp, at[tp], quota)
+                got, size = self._read_partition(tp, at[tp], quota, span)
+                room -= size
                 if got:
                     at[tp] = got[-1].offset + 1
                     records += got
@@ -212,23 +221,27 @@ class LocalLog:
             hungry = still
         return records
 
-    def _read_partition(self, tp: TopicPartition, offset: int, quota: int) -> list[LogRecord]:
+    def _read_partition(self, tp: TopicPartition, offset: int, quota: int, span: float) -> tuple[list[LogRecord], int]:
+        """Up to `quota` records and their bytes; not another chunk once these reach `span`."""
         if tp not in self._partitions and not (self._folder(tp[0]) / str(tp[1])).is_dir():
-            return []
+            return [], 0
         partition = self._open(*tp)
         cursor = self._seek(partition, offset)
         records: list[LogRecord] = []
-        while len(records) < quota:
+        size = 0
+        while len(records) < quota and size < span:
             fd = self._file(partition, cursor.segment)
             header = _read_header(fd, partition)
             if cursor.offset < header.next_offset:
+                before = cursor.position
                 records += _read_records(fd, cursor, header.end, quota - len(records), partition)
+                size += cursor.position - before
                 continue
             if header.next_offset == cursor.segment or not _segment(partition.folder, header.next_offset).exists():
                 break
             os.close(partition.files.pop(cursor.segment))
             cursor.segment, cursor.position = header.next_offset, _HEADER.size
-        return records
+        return records, size
 
     def _seek(self, partition: _Partition, offset: int) -> _Cursor:
         """The cursor standing at `offset`: the last one when it stands there, else by walking frames from the segment's start."""

@@ -21,8 +21,9 @@ KeyedEvent = tuple[bytes | None, bytes]
 class LogRecord(NamedTuple):
     """One record as it lies in the log.
 
-    `time` is the log append time (UTC, aware), never the producer's claim; offsets of a partition start at 0 and rise by one on the
-    local log, while Kafka may leave holes. `value` is None only for a Kafka tombstone.
+    `time` is the log append time (UTC, aware); where a Kafka topic keeps its producers' times instead, that claim, but no later than
+    now. Offsets of a partition start at 0 and rise by one on the local log, while Kafka leaves holes: transaction markers, aborted
+    transactions, compaction. `value` is None only for a Kafka tombstone.
     """
 
     topic: str
@@ -56,18 +57,23 @@ class EventLog(Protocol):
         """Oldest offset kept, by partition; {} when the topic does not exist."""
 
     def end_offsets(self, topic: str) -> dict[int, int]:
-        """Offset the next record will get, by partition; {} when the topic does not exist."""
+        """Offset behind what can be read now, by partition; {} when the topic does not exist. Open transactions lie past it."""
 
-    def read(self, positions: Mapping[TopicPartition, int], *, max_events: int, timeout: float) -> list[LogRecord]:
+    def read(
+        self, positions: Mapping[TopicPartition, int], *, max_events: int, timeout: float, max_bytes: int | None = None
+    ) -> list[LogRecord]:
         """Up to `max_events` records from exactly these offsets, in order within each partition, fairly across partitions.
 
-        Returns as soon as there is anything; [] after `timeout` seconds with nothing new. A partition that does not exist yet has
-        nothing to read.
+        Returns as soon as there is anything; [] after `timeout` seconds with nothing new, or when all it came past were holes. A
+        partition that does not exist yet has nothing to read. `max_bytes` ends a read early: it is overshot by one fetch at most.
 
         Raises:
             PlatformError: `log-truncated` when a position lies before the oldest record or beyond the end;
                 `log-unreachable` when the log does not answer.
         """
+
+    def skipped(self) -> Mapping[TopicPartition, int]:
+        """Where to read on, by partition, behind a hole that the last read came to the end of the log through; {} without holes."""
 
     def close(self) -> None:
         """Let go of files and connections."""

@@ -15,12 +15,14 @@ import numpy.typing as npt
 
 from platform_resources.streams.log import TopicPartition
 from platform_resources.streams.offsets import Offsets
+from platform_resources.streams.temporal import FIRST_MICROS, LAST_MICROS
 
 Longs = npt.NDArray[np.int64]
 
 SKEW_US = 10 * 60 * 1_000_000
 RECENT_US = 10 * 60 * 1_000_000
 UNKNOWN = int(np.iinfo(np.int64).min)
+LONGEST = LAST_MICROS - FIRST_MICROS
 
 
 class Seen(NamedTuple):
@@ -72,12 +74,12 @@ class Watermark:
         known = [seen[tp].event for tp in telling]
         value = self.value
         if known and not blind and min(known) != UNKNOWN:
-            value = max(min(known) - delay, UNKNOWN if value is None else value)
+            value = max(_below(min(known), delay), UNKNOWN if value is None else value)
         return Advance(Watermark(value, seen), late, skewed)
 
-    def at_end(self, now: int) -> Watermark:
-        """The watermark once all log ends were seen reached at this wall time."""
-        return Watermark(now if self.value is None else max(now, self.value), self.seen)
+    def at_end(self, now: int, delay: int) -> Watermark:
+        """The watermark once all log ends were seen reached at this wall time: what is that much younger may still come in time."""
+        return Watermark(max(_below(now, delay), UNKNOWN if self.value is None else self.value), self.seen)
 
     def _late(
         self, arrivals: Arrivals, honest: Longs, running: Mapping[TopicPartition, Longs | int], *, blind: bool, delay: int
@@ -88,7 +90,7 @@ class Watermark:
             lowest = np.full(len(honest), np.iinfo(np.int64).max, dtype=np.int64)
             for maximum in running.values():
                 np.minimum(lowest, maximum[:-1] if isinstance(maximum, np.ndarray) else maximum, out=lowest)
-            floor = np.maximum(floor, np.where(lowest == UNKNOWN, UNKNOWN, lowest - delay))
+            floor = np.maximum(floor, np.where(lowest == UNKNOWN, UNKNOWN, np.maximum(lowest - min(delay, LONGEST), FIRST_MICROS)))
         return np.asarray((honest != UNKNOWN) & (honest < floor), dtype=np.bool_)
 
     def stamped(self) -> str:
@@ -116,6 +118,11 @@ class Advance:
     watermark: Watermark
     late: npt.NDArray[np.bool_]
     skewed: npt.NDArray[np.bool_]
+
+
+def _below(event: int, delay: int) -> int:
+    """An event time less the delay, not before the year 1, where a timestamp ends."""
+    return max(event - delay, FIRST_MICROS)
 
 
 def _running_maximum(events: Longs, mine: npt.NDArray[np.bool_], before: Seen | None) -> Longs:

@@ -273,7 +273,12 @@ class ScriptedLog:
     def end_offsets(self, topic: str) -> dict[int, int]:
         return {number: len(self.records[topic, number]) for number in self.partitions(topic)}
 
-    def read(self, positions: Mapping[tuple[str, int], int], *, max_events: int, timeout: float) -> list[LogRecord]:
+    def skipped(self) -> Mapping[tuple[str, int], int]:
+        return {}
+
+    def read(
+        self, positions: Mapping[tuple[str, int], int], *, max_events: int, timeout: float, max_bytes: int | None = None
+    ) -> list[LogRecord]:
         out: list[LogRecord] = []
         share = max(1, max_events // max(1, len(positions)))
         for (topic, number), at in positions.items():

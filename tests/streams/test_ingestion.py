@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 from pyiceberg.table import Table
 
 from platform_resources.config import Settings
@@ -21,7 +23,6 @@ from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.reading import arrow_table
 from platform_resources.lakehouse.stamp import ancestors, read_epoch, read_position, read_watermark, summary_of
-from platform_resources.streams import ingestion
 from platform_resources.streams.ingestion import Drain, DrainCommit, DrainReport, drain_all, lag
 from platform_resources.streams.log import EventLog, LogRecord, open_log
 from platform_resources.streams.quarantine import quarantine_definition
@@ -96,6 +97,15 @@ def house(tmp_path: Path) -> Iterator[House]:
 def any_house(event_log: EventLog, log_settings: Settings, topic: str) -> House:
     """A house on each implementation of the log."""
     return House(log_settings.model_copy(update={"batch_events": 40}), event_log, topic=topic)
+
+
+@pytest.fixture
+def kafka_house(settings: Settings, kafka: str, topic: str) -> Iterator[House]:
+    """A house on the real broker alone."""
+    mine = settings.model_copy(update={"event_log": "kafka", "kafka_bootstrap": kafka, "batch_events": 40})
+    log = open_log(mine)
+    yield House(mine, log, topic=topic)
+    log.close()
 
 
 # --- where events end
@@ -427,10 +437,42 @@ def test_a_stream_without_a_topic_claims_no_freshness(house: House) -> None:
 
 def test_a_stream_with_unread_events_gives_no_heartbeat(house: House) -> None:
     house.produce(event(1))
-    goal = house.drain(contract(sla=Sla(latency=timedelta(seconds=0))))
+    goal = house.drain(contract(sla=Sla(latency=timedelta(microseconds=1))))
     goal._goal = {(TOPIC, 0): 0}
     drain_all([goal], seconds=5, idle_seconds=0)
     assert goal.report.commits == 0
+
+
+def test_a_heartbeat_leaves_events_the_time_they_may_be_late(house: House) -> None:
+    of, now = contract(watermark_delay=timedelta(minutes=5), sla=Sla(latency=timedelta(microseconds=1))), datetime.now(UTC) + timedelta(minutes=1)
+    house.produce(event(1, dt=now - timedelta(hours=1)))
+    house.ingest(of)
+    drain = house.drain(of, clock=lambda: now)
+    drain.begin()
+    drain.turn(gather=False)
+    drain.finish("time")
+    assert drain.report.watermark == now - timedelta(minutes=5) == read_watermark(house.table)
+    house.produce(event(2, dt=now - timedelta(minutes=4)), event(3, dt=now - timedelta(minutes=6)))
+    assert house.ingest(of).late == 1
+
+
+@pytest.mark.parametrize("year", [1, 9999])
+def test_an_event_at_the_edge_of_time_is_kept_whatever_the_delay(house: House, year: int) -> None:
+    of, edge = contract(watermark_delay=timedelta(days=400)), datetime(year, 1, 1, tzinfo=UTC)
+    house.produce(event(1, dt=edge))
+    assert house.ingest(of).inserted == 1
+    now = datetime.now(UTC)
+    house.produce(event(2, dt=now))
+    assert house.ingest(of).watermark == now - timedelta(days=400)
+
+
+def test_a_batch_ends_when_its_bytes_are_enough(any_house: House) -> None:
+    settings = any_house.settings.model_copy(update={"batch_events": 1000, "batch_bytes": 2 << 20})
+    of = replace(any_house.contract, checks=(), max_event_bytes=1 << 20)
+    any_house.produce(*(event(n, note="x" * 500_000) for n in range(40)))
+    commits: list[DrainCommit] = []
+    assert any_house.ingest(of, settings=settings, on_commit=commits.append).inserted == 40
+    assert len(commits) >= 7 and max(commit.rows for commit in commits) <= 8
 
 
 def test_late_and_skewed_events_are_counted_and_kept(house: House) -> None:
@@ -590,7 +632,7 @@ def test_a_topic_made_anew_under_a_running_drain_gives_no_heartbeat(house: House
     log = ScriptedLog()
     for n in range(5):
         log.add(TOPIC, event(n), at=NOW)
-    drain = house.drain(contract(sla=Sla(latency=timedelta(0))), log=log)
+    drain = house.drain(contract(sla=Sla(latency=timedelta(microseconds=1))), log=log)
     drain.begin()
     drain.turn(gather=False)
     log.records[TOPIC, 0] = log.records[TOPIC, 0][:2]
@@ -679,14 +721,83 @@ def test_a_product_that_is_no_stream_cannot_be_drained(house: House) -> None:
     assert caught.value.code == "not-a-stream"
 
 
-def test_a_hole_at_the_end_of_a_log_does_not_keep_a_drain_waiting_forever(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Holey(ScriptedLog):
-        def end_offsets(self, topic: str) -> dict[int, int]:
-            return {number: end + 1 for number, end in super().end_offsets(topic).items()}
+# --- transactions and producers' clocks on Kafka
 
-    monkeypatch.setattr(ingestion, "HOLE_PATIENCE", 0.3)
-    log = Holey()
-    log.add(TOPIC, event(1), at=NOW)
-    began = time.monotonic()
-    assert house.ingest(log=log).inserted == 1
-    assert time.monotonic() - began < 5
+
+@pytest.fixture
+def transact(kafka: str, topic: str) -> Iterator[Callable[..., Callable[[], None]]]:
+    """Produce in a transaction; what comes back commits it, or aborts it with `good=False`."""
+    producers: list[Producer] = []
+
+    def produce(*values: bytes, good: bool = True) -> Callable[[], None]:
+        producers.append(Producer({"bootstrap.servers": kafka, "transactional.id": f"{topic}-{len(producers)}"}))
+        producers[-1].init_transactions(20)
+        producers[-1].begin_transaction()
+        for value in values:
+            producers[-1].produce(topic, value, partition=0)
+        producers[-1].flush(20)
+        return producers[-1].commit_transaction if good else producers[-1].abort_transaction
+
+    yield produce
+    producers.clear()
+
+
+def test_a_log_that_ends_in_a_hole_is_read_to_its_end(kafka_house: House, transact: Callable[..., Callable[[], None]]) -> None:
+    house = kafka_house
+    house.log.create_topic(house.topic)
+    transact(event(1), event(2))()
+    report = house.ingest(until="idle")
+    assert (report.inserted, report.commits, report.position) == (2, 1, {house.topic: {"0": 3}})  # past the marker, in the same commit
+    transact(event(3), event(4), good=False)()
+    assert lag(house.contract, house.lakehouse, house.log).due
+    report = house.ingest(until="idle")
+    assert (report.read, report.commits, report.position) == (0, 1, {house.topic: {"0": 6}})  # nothing but a hole
+    assert read_position(house.table) == {house.topic: {"0": 6}}
+    assert not lag(house.contract, house.lakehouse, house.log).due
+    assert house.ingest(until="idle").commits == 0
+    house.produce(event(5))
+    assert house.ingest(until="idle").inserted == 1
+
+
+def test_a_transaction_that_is_open_is_not_there_yet(kafka_house: House, transact: Callable[..., Callable[[], None]]) -> None:
+    house = kafka_house
+    house.log.create_topic(house.topic)
+    house.produce(event(1))
+    commit = transact(event(2), event(3))
+    house.produce(event(4))
+    report = house.ingest(until="idle")
+    assert (report.inserted, report.position) == (1, {house.topic: {"0": 1}})
+    assert lag(house.contract, house.lakehouse, house.log).events == 0
+    commit()
+    report = house.ingest(until="idle")
+    assert (report.inserted, report.position) == (3, {house.topic: {"0": 5}})
+    assert sorted(found_in(house.lakehouse, house.contract).main.values()) == [1, 2, 3, 4]
+
+
+def test_holes_inside_and_a_goal_before_them_lose_nothing(kafka_house: House, transact: Callable[..., Callable[[], None]]) -> None:
+    house = kafka_house
+    house.log.create_topic(house.topic)
+    house.produce(event(1))
+    transact(event(2), good=False)()
+    house.produce(event(3))
+    drain = house.drain()
+    drain._goal = {(house.topic, 0): 2}  # inside the hole
+    drain_all([drain], seconds=20, idle_seconds=0)
+    assert (drain.report.stopped_by, drain.report.inserted, drain.report.position) == ("idle", 1, {house.topic: {"0": 2}})
+    assert house.ingest(until="idle").inserted == 1
+    assert sorted(found_in(house.lakehouse, house.contract).main.values()) == [1, 3]
+
+
+def test_producers_clocks_can_neither_stop_a_drain_nor_reach_into_the_future(kafka_house: House) -> None:
+    house, admin = kafka_house, AdminClient({"bootstrap.servers": kafka_house.log.bootstrap})  # type: ignore[attr-defined]
+    config = {"message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": str(2**63 - 1)}
+    admin.create_topics([NewTopic(house.topic, 1, config=config)])[house.topic].result(20)
+    producer, before = Producer({"bootstrap.servers": house.log.bootstrap}), datetime.now(UTC)  # type: ignore[attr-defined]
+    claims = (1_000_000, 253_402_300_800_000 * 30, 2_000_000, 1_600_000_000_000)  # 1970, the year 240,000, 1970, 2020
+    for n, claim in enumerate(claims):
+        producer.produce(house.topic, event(n), partition=0, timestamp=claim)
+    producer.flush(20)
+    assert house.ingest(until="idle", settings=house.settings.model_copy(update={"batch_events": 2})).inserted == 4
+    times = [row["_log_time"] for row in sorted(arrow_table(house.table).to_pylist(), key=lambda row: row["_offset"])]
+    assert times[0] == datetime(1970, 1, 1, 0, 16, 40, tzinfo=UTC)
+    assert before - timedelta(seconds=1) <= times[1] == times[2] == times[3] <= datetime.now(UTC)

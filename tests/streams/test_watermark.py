@@ -50,8 +50,8 @@ def test_a_partition_without_lag_or_recent_events_does_not_hold_it() -> None:
 def test_the_watermark_never_goes_back() -> None:
     first = arrive(Watermark(), [(A, 500)]).watermark
     assert arrive(first, [(A, 100), (B, 50)]).watermark.value == 500
-    assert first.at_end(400).value == 500
-    assert first.at_end(700).value == 700
+    assert first.at_end(400, delay=0).value == 500
+    assert first.at_end(700, delay=0).value == 700
 
 
 def test_an_event_from_the_future_is_counted_and_moves_nothing() -> None:
