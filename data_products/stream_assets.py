@@ -96,7 +96,7 @@ def drain_streams(
     stop, settings = threading.Event(), parts.settings
     with ExitStack() as stack:
         own = [contract for contract in contracts if _taken(stack, context, contract, parts)]
-        reporters = {contract.key: Reporter(context, contract, parts) for contract in own}
+        reporters = {contract.key: Reporter(context, contract, parts, skipped=config.skip_checks) for contract in own}
         drains = [
             Drain(
                 contract,
@@ -108,19 +108,14 @@ def drain_streams(
                 skip_checks=config.skip_checks,
                 accept_loss=config.accept_loss,
                 on_commit=reporters[contract.key].committed,
+                on_end=reporters[contract.key].ended,
             )
             for contract in own
         ]
         interrupted = stack.enter_context(stopping_on_signals(stop))
         if config.until == "idle" and own:
             stack.enter_context(giving_way(context, own[0].domain, stop))
-        try:
-            reports = _run(drains, config, settings.drain_seconds, stop)
-        finally:  # also when the run is cancelled: what is committed is told
-            for reporter in reporters.values():
-                reporter.finish()
-        for contract in own:
-            _tell_result(context, contract, reports[contract.key])
+        reports = _run(drains, config, settings.drain_seconds, stop)
     _fail_for(context, own, reports)
     if interrupted.is_set():
         _end_stopped(context)
@@ -158,12 +153,23 @@ def _run(drains: Sequence[Drain], config: DrainConfig, drain_seconds: float, sto
 
 
 class Reporter:
-    """Tells Dagster what a drain commits: at most one materialisation per product in `REPORT_SECONDS`, and one for the rest at the end."""
+    """Tells Dagster what a drain commits: at most one materialisation per product in `REPORT_SECONDS`, and one for the rest at the end.
+
+    Its end is told at once, not with the run's: a stream that a check stopped would else wait for its neighbours, and its owner for
+    the mail. `skipped` are the checks that the drain was told not to stop at.
+    """
 
     def __init__(
-        self, context: dg.AssetExecutionContext, contract: Contract, parts: Parts, *, clock: Callable[[], float] = time.monotonic
+        self,
+        context: dg.AssetExecutionContext,
+        contract: Contract,
+        parts: Parts,
+        *,
+        skipped: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._context, self._contract, self._parts, self._clock = context, contract, parts, clock
+        self._skipped = {"sdp/skipped_checks": sorted(skipped)} if skipped else {}
         self._told_at = -math.inf
         self._untold: DrainCommit | None = None
         self._rows = 0
@@ -177,10 +183,23 @@ class Reporter:
         if self._clock() - self._told_at >= REPORT_SECONDS:
             self._tell(commit)
 
-    def finish(self) -> None:
-        """Tell what is not told yet."""
+    def ended(self, report: DrainReport) -> None:
+        """Tell what is not told yet, the check results, and the totals as an observation: they are no new version of the data."""
         if self._untold is not None:
             self._tell(self._untold)
+        context, contract = self._context, self._contract
+        told = {outcome.check.name for outcome in report.checks}
+        for evaluation in (*check_evaluations(contract, report.checks), *standing_evaluations(context, contract, told)):
+            context.log_event(evaluation)
+        if report.superseded:
+            context.log.info(f"{contract.key}: another drain took over, this one ended without a further commit.")
+        context.log_event(
+            dg.AssetObservation(
+                asset_key=asset_key_parts(contract.key),
+                description=f"Drain ended: {report.stopped_by or 'done'}.",
+                metadata={REPORT: dg.MetadataValue.json(totals(report)), **self._skipped},
+            )
+        )
 
     def _tell(self, commit: DrainCommit) -> None:
         table = self._parts.lakehouse.table(self._contract.identifier)
@@ -191,6 +210,7 @@ class Reporter:
             "sdp/rows": self._rows,
             "sdp/counts": dg.MetadataValue.json(dict(self._counts)),
             "sdp/position": dg.MetadataValue.json(commit.position),
+            **self._skipped,
         }
         if commit.watermark is not None:
             facts["sdp/watermark"] = dg.MetadataValue.timestamp(commit.watermark)
@@ -198,22 +218,6 @@ class Reporter:
         tags = {"dagster/data_version": version, "dagster/data_version_is_user_provided": "true"} if version else {}
         self._context.log_event(dg.AssetMaterialization(asset_key=asset_key_parts(self._contract.key), metadata=facts, tags=tags))
         self._told_at, self._untold, self._rows, self._counts = self._clock(), None, 0, Counter()
-
-
-def _tell_result(context: dg.AssetExecutionContext, contract: Contract, report: DrainReport) -> None:
-    """Check results and the drain's totals, the latter as an observation: they are no new version of the data."""
-    told = {outcome.check.name for outcome in report.checks}
-    for evaluation in (*check_evaluations(contract, report.checks), *standing_evaluations(context, contract, told)):
-        context.log_event(evaluation)
-    if report.superseded:
-        context.log.info(f"{contract.key}: another drain took over, this one ended without a further commit.")
-    context.log_event(
-        dg.AssetObservation(
-            asset_key=asset_key_parts(contract.key),
-            description=f"Drain ended: {report.stopped_by or 'done'}.",
-            metadata={REPORT: dg.MetadataValue.json(totals(report))},
-        )
-    )
 
 
 def totals(report: DrainReport) -> dict[str, Any]:

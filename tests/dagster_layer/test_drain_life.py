@@ -26,7 +26,7 @@ from platform_resources.locks import hold, holder
 from platform_resources.parts import Parts
 from platform_resources.runs import drain_config, drain_lock, drain_tags
 from platform_resources.sourcing import source
-from platform_resources.streams.ingestion import DrainCommit
+from platform_resources.streams.ingestion import DrainCommit, DrainReport
 from sensors import liveness
 
 Load = Callable[..., Any]
@@ -160,15 +160,7 @@ def test_a_drain_gives_way_to_a_queued_one(
 
     def queue() -> None:
         eventually(lambda: ingested(settings) == 1, "the first commit", 60)
-        origin = RemoteRepositoryOrigin(GrpcServerCodeLocationOrigin(host="localhost", port=1, location_name="shop"), "repository")
-        tags = drain_tags([ORDER, "shop/new"])
-        create_run_for_test(
-            instance,
-            job_name="__ASSET_JOB",
-            status=DagsterRunStatus.QUEUED,
-            tags=tags,
-            remote_job_origin=RemoteJobOrigin(origin, "__ASSET_JOB"),
-        )
+        queue_successor(instance)
 
     successor = threading.Thread(target=queue)
     successor.start()
@@ -180,14 +172,61 @@ def test_a_drain_gives_way_to_a_queued_one(
     assert instance.get_runs_count(RunsFilter(statuses=[DagsterRunStatus.QUEUED])) == 1
 
 
+def queue_successor(instance: dg.DagsterInstance) -> None:
+    """Put a drain of one more stream into the queue, as the sensor does."""
+    origin = RemoteRepositoryOrigin(GrpcServerCodeLocationOrigin(host="localhost", port=1, location_name="shop"), "repository")
+    create_run_for_test(
+        instance,
+        job_name="__ASSET_JOB",
+        status=DagsterRunStatus.QUEUED,
+        tags=drain_tags([ORDER, "shop/new"]),
+        remote_job_origin=RemoteJobOrigin(origin, "__ASSET_JOB"),
+    )
+
+
+def test_what_stopped_a_stream_is_told_while_its_neighbours_go_on(
+    location: Load,
+    produce: Callable[..., None],
+    project: Path,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("data_products.stream_assets.YIELD_SECONDS", 0.2)
+    monkeypatch.setattr("data_products.stream_assets.IDLE_SECONDS", 300.0)
+    order = project / "data_products/shop/order.yaml"
+    (project / "data_products/shop/visit.yaml").write_text(order.read_text().replace("order", "visit"))
+    produce({"amount": 3_000_000})
+    shop = location("shop")
+    key = dg.AssetCheckKey(dg.AssetKey(["shop", "order"]), "amounts_are_not_absurd")
+
+    def failed() -> bool:
+        history = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+        return bool(history) and isinstance(history[0].evaluation, dg.AssetCheckEvaluation) and not history[0].evaluation.passed
+
+    def look() -> None:
+        eventually(failed, "the check's result", 60)
+        queue_successor(instance)  # so that the run ends: had the result come with its end, it would have gone on for its full time
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    result = shop.execute(None, ORDER, "shop/visit", run_config=drain_config("drain_shop", seconds=30))
+    watcher.join()
+    assert not result.success
+    [ended] = shop.events("shop/visit", dg.DagsterEventType.ASSET_OBSERVATION)
+    assert ended.asset_observation.description == "Drain ended: stop."
+
+
 class Told:
-    """Stands where a run's context is: keeps what is logged."""
+    """Stands where a run's context is: keeps the materialisations that are logged."""
+
+    selected_asset_check_keys = frozenset[dg.AssetCheckKey]()
 
     def __init__(self) -> None:
         self.events: list[dg.AssetMaterialization] = []
 
-    def log_event(self, event: dg.AssetMaterialization) -> None:
-        self.events.append(event)
+    def log_event(self, event: dg.AssetMaterialization | dg.AssetObservation) -> None:
+        if isinstance(event, dg.AssetMaterialization):
+            self.events.append(event)
 
 
 def test_a_drain_tells_at_most_one_materialisation_in_fifteen_seconds_and_nothing_is_left_untold(project: Path, settings: Settings) -> None:
@@ -198,8 +237,8 @@ def test_a_drain_tells_at_most_one_materialisation_in_fifteen_seconds_and_nothin
         now[0] += 0.5
         counts = {"read": 2, "inserted": 2}
         reporter.committed(DrainCommit(ORDER, number, 2, 2 * number, counts, {"shop.order.v1": {"0": 2 * number}}, None))
-    reporter.finish()
-    reporter.finish()
+    reporter.ended(DrainReport())
+    reporter.ended(DrainReport())
     times = len(told.events)
     assert times == 1 + int(50 // REPORT_SECONDS) + 1
     assert sum(event.metadata["sdp/rows"].value for event in told.events) == 200  # type: ignore[misc]
