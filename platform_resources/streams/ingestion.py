@@ -26,7 +26,7 @@ from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.staging import Commit, CommitConflict, Fence, Fenced, StagedWrite, publish, stage_append, stage_empty
 from platform_resources.lakehouse.stamp import Position, Stamp, read_position, read_stamp, read_watermark
 from platform_resources.runs import refused_branch
-from platform_resources.streams.batch import Batch, Batcher, micros, moment
+from platform_resources.streams.batch import Batch, Batcher, delay_of, micros, moment
 from platform_resources.streams.checks import StreamChecks, combined
 from platform_resources.streams.dedupe import DedupeWindow, Keys, inserted_since
 from platform_resources.streams.lagging import UNPROMISED_LATENCY, Lag, heartbeat_due, lag, last_commit
@@ -45,7 +45,6 @@ EVENT_TIMES, LOST = "sdp.event-times", "sdp.lost"
 READ_TIMEOUT = 1.0
 PAUSE = 0.2
 QUIET = 0.5
-HOLE_PATIENCE = 5.0
 
 
 class _BlockedError(Exception):
@@ -115,11 +114,13 @@ class Drain:
         self._batcher = Batcher(contract, self._checks, self._window)
         self._tenure: Tenure | None = None
         self._position: Offsets = {}
+        self._ahead: Offsets = {}  # where reading stands, past the position: behind what is buffered and the holes around it
         self._watermark = Watermark()
         self._attempt = 1
         self._goal: Offsets | None = None
         self._buffer: list[LogRecord] = []
-        self._buffered_at = self._arrived_at = self._stalled_since = 0.0
+        self._bytes = 0
+        self._buffered_at = self._arrived_at = 0.0
         self._last_commit: datetime | None = None
         self._outcomes: list[CheckOutcome] = []
 
@@ -188,14 +189,14 @@ class Drain:
             self._position = resume(self._position, starts_of(self.log, self.topics))
         limit = ends if self._goal is None else {tp: min(end, self._goal.get(tp, 0)) for tp, end in ends.items()}
         wanted = self._unread(limit)
-        got = self._read(wanted, limit) if wanted and len(self._buffer) < self.settings.batch_events else []
-        more = self._more(limit, got) if wanted else False
+        got = self._read(wanted, limit) if wanted and not self._full else []
+        more = bool(self._unread(limit))
         if self._buffer and self._ripe(more=more, gather=gather):
             self._commit(ends)
             return True
         if not self._buffer and not self._unread(ends) and ends:
             require_continuity(self.contract.key, self._position, {}, ends)
-            self._heartbeat(seen_at)
+            self._rest(seen_at)
         return bool(got) or more
 
     @property
@@ -210,7 +211,7 @@ class Drain:
 
     def finish(self, why: str, error: Exception | None = None) -> None:
         """End the drain for a reason; what was read and not committed is the next drain's."""
-        self.done, self._buffer = True, []
+        self.done, self._buffer, self._bytes = True, [], 0
         self._checks.close()
         report = self.report
         report.stopped_by, report.superseded, report.error = why, why == "superseded", error
@@ -222,45 +223,53 @@ class Drain:
     # Reading
 
     def _unread(self, limit: Offsets) -> Offsets:
-        """Where to read on, for each partition with something before the limit: the position, past what is buffered."""
-        reading = {**self._position, **{(record.topic, record.partition): record.offset + 1 for record in self._buffer}}
+        """Where to read on, for each partition with something before the limit."""
+        reading = self._reading
         return {tp: reading[tp] for tp, end in limit.items() if tp in reading and reading[tp] < end}
+
+    @property
+    def _reading(self) -> Offsets:
+        return {**self._position, **self._ahead}
+
+    @property
+    def _full(self) -> bool:
+        return len(self._buffer) >= self.settings.batch_events or self._bytes >= self.settings.batch_bytes
 
     def _read(self, wanted: Offsets, limit: Offsets) -> list[LogRecord]:
         try:
-            got = self.log.read(wanted, max_events=self.settings.batch_events - len(self._buffer), timeout=READ_TIMEOUT)
+            got = self.log.read(
+                wanted,
+                max_events=self.settings.batch_events - len(self._buffer),
+                max_bytes=self.settings.batch_bytes - self._bytes,
+                timeout=READ_TIMEOUT,
+            )
         except PlatformError as error:
             if error.code == "log-truncated":  # told better from here: how many events, and what to do about this product
                 require_continuity(self.contract.key, self._position, starts_of(self.log, self.topics), ends_of(self.log, self.topics))
             raise
+        came_to = {**{(record.topic, record.partition): record.offset + 1 for record in got}, **self.log.skipped()}
+        self._ahead |= {tp: min(offset, limit[tp]) for tp, offset in came_to.items()}
         got = [record for record in got if record.offset < limit[record.topic, record.partition]]
         if got:
             failpoint("drain-after-read")
             now = time.monotonic()
             self._buffered_at = self._buffered_at if self._buffer else now
-            self._arrived_at, self._stalled_since = now, 0.0
+            self._arrived_at = now
             self._buffer.extend(got)
+            self._bytes += sum(len(record.value or b"") for record in got)
         return got
-
-    def _more(self, limit: Offsets, got: list[LogRecord]) -> bool:
-        """Whether the log has more at once. One with holes at its end never gives what its end offset promises: patience is bounded."""
-        if got:
-            return bool(self._unread(limit))
-        self._stalled_since = self._stalled_since or time.monotonic()
-        return time.monotonic() - self._stalled_since < HOLE_PATIENCE
 
     def _ripe(self, *, more: bool, gather: bool) -> bool:
         now = time.monotonic()
-        full = len(self._buffer) >= self.settings.batch_events
         quiet = not more and (not gather or now - self._arrived_at >= QUIET)
-        return full or quiet or now - self._buffered_at >= self._linger
+        return self._full or quiet or now - self._buffered_at >= self._linger
 
     # Committing
 
     def _commit(self, ends: Offsets) -> None:
         """One batch: quarantine first, then the main table, each conditional on this drain's epoch."""
-        records, self._buffer = self._buffer, []
-        batch = self._batcher.batch(records, position=self._position, watermark=self._watermark, ends=ends, now=self._clock())
+        records, self._buffer, self._bytes = self._buffer, [], 0
+        batch = self._batcher.batch(records, reached=self._reading, watermark=self._watermark, ends=ends, now=self._clock())
         self._outcomes += batch.outcomes
         staged = self._stage(batch)
         publishing = False
@@ -305,20 +314,26 @@ class Drain:
         self._tenure = replace(tenure, quarantine_position=position)
         failpoint("drain-after-quarantine-commit")
 
-    def _heartbeat(self, seen_at: datetime) -> None:
-        """Say that nothing happened until `seen_at`, at which all log ends were seen reached; at most once per half the promise."""
+    def _rest(self, seen_at: datetime) -> None:
+        """Nothing is left to commit: say that all log ends were seen reached at `seen_at`, at most once per half the promise.
+
+        A hole that reading came past moves the position at once, or the log would look unread for as long.
+        """
         if heartbeat_due(self.contract, self._last_commit, seen_at):
             failpoint("drain-before-heartbeat")
-            self._publish_empty(self._watermark.at_end(micros(seen_at)), heartbeat=True)
+            self._publish_empty(self._watermark.at_end(micros(seen_at), delay_of(self.contract)), heartbeat=True)
+        elif self._ahead:
+            self._publish_empty(self._watermark, heartbeat=False)
 
     def _publish_empty(self, watermark: Watermark, *, heartbeat: bool, extra: dict[str, str] | None = None) -> None:
-        stamp = self._position_stamp(self._position, watermark, NOTHING, extra or {})
+        position = self._reading
+        stamp = self._position_stamp(position, watermark, NOTHING, extra or {})
         commit = publish(stage_empty(self.lakehouse, self._definition, stamp, fence=self._fence()))
-        self._adopt(self._position, watermark, NOTHING, commit, heartbeat=heartbeat)
+        self._adopt(position, watermark, NOTHING, commit, heartbeat=heartbeat)
 
     def _adopt(self, position: Offsets, watermark: Watermark, counts: dict[str, int], commit: Commit, *, heartbeat: bool) -> None:
         """What is committed becomes the drain's state."""
-        self._position, self._watermark, self._last_commit = position, watermark, self._clock()
+        self._position, self._ahead, self._watermark, self._last_commit = position, {}, watermark, self._clock()
         self._tenure = replace(self._held(), position=stamped(position))
         self._attempt = 1
         self.report.add(counts)
