@@ -32,7 +32,8 @@ class Problem:
         return asdict(self)
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.line}" if self.line else self.file
+        place = f"line {self.line}" if self.line else ""  # of a text that is in no file, such as a query on the command line
+        where = f"{self.file}:{self.line}" if self.file and self.line else self.file or place
         return f"{where}: {self.message} {self.remedy}".strip() if where else f"{self.message} {self.remedy}".strip()
 
 

@@ -46,16 +46,17 @@ def query_command(sql: str, limit: int | None, include_quarantine: bool, as_json
 
 
 def _sql_text(sql: str) -> str:
-    if sql == "-":
-        return sys.stdin.read()
-    if sql.startswith("@"):
-        try:
-            return Path(sql[1:]).read_text(encoding="utf-8")
-        except OSError as error:
-            raise PlatformError(
-                "file-unreadable", f"The file {sql[1:]} cannot be read: {error.strerror}.", "Name a file with one query."
-            ) from None
-    return sql
+    """The query itself, from wherever the argument says; a byte order mark, which some editors write, is no part of it."""
+    if sql != "-" and not sql.startswith("@"):
+        return sql
+    name = "Standard input" if sql == "-" else f"The file {sql[1:]}"
+    try:
+        data = sys.stdin.buffer.read() if sql == "-" else Path(sql[1:]).read_bytes()
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise PlatformError("file-unreadable", f"{name} cannot be read: {error.strerror}.", "Name a file with one query.") from None
+    except UnicodeDecodeError:
+        raise PlatformError("file-unreadable", f"{name} cannot be read: it is not UTF-8.", "Save it as UTF-8 text.") from None
 
 
 def _draw_rows(console: Console, table: pa.Table, limit: int) -> None:

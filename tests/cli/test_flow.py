@@ -103,6 +103,14 @@ def test_query_gives_rows_as_programs_want_them(weather: Project) -> None:
     assert weather.json("query", "-", stdin=b"select 2 as two") == [{"two": 2}]
 
 
+def test_a_query_file_may_begin_with_a_byte_order_mark(weather: Project) -> None:
+    path = weather.write("two.sql", "\ufeffselect 2 as two")
+    assert weather.json("query", f"@{path}") == weather.json("query", "-", stdin=path.read_bytes()) == [{"two": 2}]
+    path.write_bytes(b"select '\xe9'")
+    said = f"The file {path} cannot be read: it is not UTF-8. Save it as UTF-8 text. [file-unreadable]"
+    assert weather.refused("query", f"@{path}") == said
+
+
 def test_query_for_people_stops_in_time_and_says_so(weather: Project) -> None:
     shown = weather.ok("query", "from weather.reading select station")
     assert "200 rows, 160 not shown (--limit N, --json)" in shown
@@ -218,6 +226,7 @@ def test_replay_keeps_the_pace_and_the_line_numbers(weather: Project) -> None:
         (["ingest", "weather/reading", "--skip-check", "x"], "weather/reading has no check x. Name one of: (it has none). [check-unknown]"),
         (["run", "weather/reading"], "weather/reading comes from a stream, so there is nothing to compute. Use `sdp ingest weather/reading`. [not-derived]"),  # noqa: E501
         (["list", "--domain", "wether"], "There is no domain wether. Name one of: weather. [domain-unknown]"),
+        (["query", "select 1;\nselect 2"], "line 2: The text holds 2 statements instead of one query. Leave exactly one SELECT. [sql-not-one-query]"),  # noqa: E501
         (["query", "@gone.sql"], "The file gone.sql cannot be read: No such file or directory. Name a file with one query. [file-unreadable]"),  # noqa: E501
     ],
 )  # fmt: skip
