@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -54,6 +56,21 @@ def offline_session() -> duckdb.DuckDBPyConnection:
     )
     con.execute("SET TimeZone = 'UTC'; SET errors_as_json = true")
     return con
+
+
+@cache
+def aggregate_functions() -> frozenset[str]:
+    """DuckDB's aggregates and window functions by name, with the macros that call one (`geomean`, `json_group_array`).
+
+    DuckDB is asked because sqlglot knows only some: an aggregate unknown to it would pass for a function of one row.
+    """
+    with offline_session() as con:
+        known = con.execute("SELECT function_name, function_type, macro_definition FROM duckdb_functions()").fetchall()
+    names = {str(name) for name, kind, _ in known if kind == "aggregate"}
+    calls = {str(name): set(re.findall(r'(\w+)"?\(', str(text))) for name, kind, text in known if kind == "macro"}
+    while found := {name for name, called in calls.items() if called & names} - names:
+        names |= found
+    return frozenset(names)
 
 
 def create_empty_tables(con: duckdb.DuckDBPyConnection, schemas: Mapping[str, Schema]) -> None:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.registry import Registry
-from platform_resources.engines.python import read_python
+from platform_resources.engines.python import read_python, validate_python
 from platform_resources.engines.sql import read_sql, validate
 from platform_resources.engines.transform import Transform
 from platform_resources.errors import PlatformError, Problem
 
-INPUT_FAULTS = frozenset({"sql-unknown-product", "sql-input-broken", "sql-unknown-column", "python-unknown-product", "python-input-broken"})
+INPUT_FAULTS = frozenset(
+    {
+        "sql-unknown-product",
+        "sql-input-broken",
+        "sql-unknown-column",
+        "python-unknown-product",
+        "python-input-broken",
+        "python-unknown-source",
+    }
+)
 """Codes of problems that may be the fault of an input's contract: a location with one of these loads, and only that product refuses."""
 
 
@@ -35,4 +44,4 @@ def check_transform(contract: Contract, registry: Registry) -> list[Problem]:
         return []
     if transform.kind == "sql":
         return validate(transform, contract, registry)
-    return list(transform.warnings)
+    return validate_python(transform, contract, registry)

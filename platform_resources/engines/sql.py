@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import sqlglot
@@ -25,13 +25,14 @@ from sqlglot.optimizer.scope import Scope, build_scope
 from platform_resources.contracts.iceberg import table_definition
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.registry import Registry
-from platform_resources.engines.duck import create_empty_tables, offline_session
+from platform_resources.engines.duck import aggregate_functions, create_empty_tables, offline_session
 from platform_resources.engines.tracing import function_name, non_deterministic, product_of, trace, value_sources
 from platform_resources.engines.transform import ColumnSource, Transform
-from platform_resources.engines.types import mismatch
+from platform_resources.engines.types import duck_type, mismatch
 from platform_resources.errors import PlatformError, Problem
 
-ROW_SOURCES = frozenset({"unnest", "range", "generate_series", "explode", "explodingenerateseries", "generateseries"})
+ROW_SOURCES = frozenset({"unnest", "range", "generate_series"})
+"""Functions that may stand in FROM: they make rows of their arguments and read nothing."""
 
 
 def read_sql(path: Path, contract: Contract, registry: Registry) -> Transform:
@@ -42,7 +43,7 @@ def read_sql(path: Path, contract: Contract, registry: Registry) -> Transform:
             `sql-unknown-product`, `sql-input-broken`, `sql-reads-itself`, `sql-no-input`, with file and line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise PlatformError("sql-unreadable", f"The query cannot be read: {error}.", "Save it as UTF-8 text.", file=path) from None
     where = shown_path(path, registry)
@@ -61,7 +62,7 @@ def read_sql(path: Path, contract: Contract, registry: Registry) -> Transform:
         warnings=tuple(_warn_non_deterministic(tree, text, contract, where)),
         obstacle=_not_row_wise(tree),
     )
-    keys, lost = _trace_keys(root, reason, contract, transform)
+    keys, lost = _trace_keys(root, reason, contract, transform, schemas)
     return transform.with_keys(keys, lost)
 
 
@@ -84,7 +85,10 @@ def parse_query(text: str, *, file: str = "") -> exp.Query:
             line=int(details.get("line") or 0),
         ) from None
     if len(trees) == 1 and isinstance(trees[0], exp.Query):
-        return trees[0]
+        query = trees[0]
+        while isinstance(query, exp.Subquery) and query.is_wrapper:  # parentheses around the whole say nothing
+            query = query.this
+        return query
     what = "nothing" if not trees else f"{len(trees)} statements" if len(trees) > 1 else f"a {trees[0].key.upper()} statement"
     line = _line(trees[-1]) if trees else 0
     raise _syntax_error(text, file) or PlatformError(
@@ -122,11 +126,11 @@ def referenced_tables(tree: exp.Query, *, file: str = "") -> list[exp.Table]:
     kept = []
     for table in tables:
         if isinstance(table.this, exp.Func):
-            name = function_name(table.this)
+            name = row_source(table.this)
             if name in ROW_SOURCES:
                 continue
             raise PlatformError(
-                "sql-reads-file", f"The query calls {name}() in FROM, which reads outside the lakehouse.",
+                "sql-reads-file", f"The query calls {name}() in FROM, where only products, unnest, range and generate_series may stand.",
                 "Read a product, FROM domain.product; a file becomes a product by a contract with a source.", file=file, line=_line(table),
             )  # fmt: skip
         if table.catalog:
@@ -218,11 +222,32 @@ def _qualified(tree: exp.Query, schemas: Mapping[str, Schema]) -> tuple[Scope | 
         mapping.setdefault(domain, {})[product] = {field.name: _sqlglot_type(field.field_type) for field in schema.fields}
     try:
         qualified = qualify(
-            tree.copy(), schema=mapping, dialect="duckdb", validate_qualify_columns=False, quote_identifiers=False, identify=False
+            _with_unnested(tree), schema=mapping, dialect="duckdb", validate_qualify_columns=False, quote_identifiers=False, identify=False
         )
         return build_scope(qualified), ""
     except Exception as error:  # noqa: BLE001 - the analysis is a help, DuckDB is the judge; without it every change recomputes all
         return None, f"the query could not be analysed ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+
+
+def _with_unnested(tree: exp.Query) -> exp.Query:
+    """A copy in which `range` and `generate_series` in FROM stand as UNNEST, the row source that sqlglot's scopes know: to them a function
+    in FROM is a table without a name.
+    """
+    copy = tree.copy()
+    for table in list(copy.find_all(exp.Table)):
+        if isinstance(table.this, exp.Func):
+            name = row_source(table.this)
+            alias = table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(name))
+            if not alias.columns:
+                names = [name, "ordinality"] if table.args.get("ordinality") else [name]
+                alias.set("columns", [exp.to_identifier(column) for column in names])
+            table.replace(exp.Unnest(expressions=[table.this], alias=alias))
+    return copy
+
+
+def row_source(call: exp.Func) -> str:
+    """The name of a function in FROM, which is the name of its column too; sqlglot takes `range` for a `generate_series`."""
+    return "range" if isinstance(call, exp.GenerateSeries) and call.args.get("is_end_exclusive") else function_name(call)
 
 
 def _sqlglot_type(kind: IcebergType) -> str:
@@ -254,14 +279,17 @@ def _declared(contract: Contract, path: str) -> str:
     return steps[0]
 
 
-def _trace_keys(root: Scope | None, reason: str, contract: Contract, transform: Transform) -> tuple[dict[str, Any], dict[str, str]]:
+def _trace_keys(
+    root: Scope | None, reason: str, contract: Contract, transform: Transform, schemas: Mapping[str, Schema]
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Tracing of the key (or partition source) columns, by product key; what is lost, with its reason."""
     columns = key_columns(contract)
     if not columns:
         return {}, {}
     if root is None:
         return {}, dict.fromkeys(transform.inputs, reason)
-    traced = trace(root, columns)
+    types = {product: {field.name: duck_type(field.field_type) for field in schema.fields} for product, schema in schemas.items()}
+    traced = trace(root, columns, types)
     return (
         {product.replace(".", "/", 1): places for product, places in traced.expressions().items()},
         {product.replace(".", "/", 1): why for product, why in traced.lost.items()},
@@ -278,27 +306,47 @@ def key_columns(contract: Contract) -> tuple[str, ...]:
     return ()
 
 
+_MIXING: Mapping[type[exp.Expr], str] = {
+    exp.Group: "GROUP BY", exp.AggFunc: "an aggregate", exp.Window: "a window function", exp.Distinct: "DISTINCT", exp.Limit: "LIMIT",
+    exp.Offset: "OFFSET", exp.Fetch: "FETCH", exp.Except: "EXCEPT", exp.Intersect: "INTERSECT", exp.TableSample: "SAMPLE",
+    exp.Pivot: "PIVOT",
+}  # fmt: skip
+
+
 def _not_row_wise(tree: exp.Query) -> tuple[str, int] | None:
-    """The first construct by which one output row depends on several input rows, and its line; None for a row-wise query."""
-    named = {
-        exp.Group: "GROUP BY", exp.AggFunc: "an aggregate", exp.Window: "a window function", exp.Distinct: "DISTINCT", exp.Limit: "LIMIT",
-        exp.Offset: "OFFSET", exp.Except: "EXCEPT", exp.Intersect: "INTERSECT", exp.TableSample: "SAMPLE", exp.Pivot: "PIVOT",
-    }  # fmt: skip
-    for node in tree.walk():
-        for kind, name in named.items():
-            if isinstance(node, kind) and not isinstance(node.parent, exp.Window):
-                return name, _line(node)
-        if isinstance(node, exp.Union) and node.args.get("distinct"):
-            return "UNION without ALL", _line(node)
-        if isinstance(node, exp.Join) and not isinstance(node.this, exp.Unnest | exp.Lateral):
-            return "a join", _line(node)
-        if isinstance(node, exp.Subquery | exp.Exists | exp.In) and not isinstance(node.parent, exp.From | exp.Join | exp.SetOperation):
-            if isinstance(node, exp.In) and not node.args.get("query"):
-                continue
-            return "a subquery in an expression", _line(node)
-        if isinstance(node, exp.With) and node.args.get("recursive"):
-            return "a recursive WITH", _line(node)
-    return None
+    """The first construct by which one output row depends on several input rows or on none, and its line; None for a row-wise query."""
+    return next(((what, _line(node)) for node in tree.walk() if (what := _mixes_rows(node))), None)
+
+
+def _mixes_rows(node: exp.Expr) -> str | None:
+    for kind, name in _MIXING.items():
+        if isinstance(node, kind) and not isinstance(node.parent, exp.Window):
+            return name
+    in_expression = isinstance(node, exp.Subquery | exp.Exists) or (isinstance(node, exp.In) and node.args.get("query"))
+    found = {
+        "an aggregate": isinstance(node, exp.Func) and function_name(node) in aggregate_functions(),
+        "UNION without ALL": isinstance(node, exp.Union) and node.args.get("distinct"),
+        "a join": isinstance(node, exp.Join) and not _unnests(node),
+        "a subquery in an expression": in_expression and not isinstance(node.parent, exp.From | exp.Join | exp.SetOperation),
+        "a recursive WITH": isinstance(node, exp.With) and node.args.get("recursive"),
+        "rows that come from no input": isinstance(node, exp.Select) and not _reads_rows(node),
+    }
+    return next((what for what, holds in found.items() if holds), None)
+
+
+def _unnests(join: exp.Join) -> bool:
+    """Whether a join only makes more rows of each row of its left side, or fewer."""
+    made_of_the_row = isinstance(join.this, exp.Unnest | exp.Lateral) or (
+        isinstance(join.this, exp.Table) and isinstance(join.this.this, exp.Func)
+    )
+    return made_of_the_row and (join.side or "").upper() not in ("RIGHT", "FULL")
+
+
+def _reads_rows(select: exp.Select) -> bool:
+    """Whether a SELECT begins with a product or another query: rows from nowhere would be added again by every run."""
+    origin = select.args.get("from_") or select.args.get("from")
+    first = origin.this if origin is not None else None
+    return isinstance(first, exp.Subquery) or (isinstance(first, exp.Table) and not isinstance(first.this, exp.Func))
 
 
 def _warn_non_deterministic(tree: exp.Query, text: str, contract: Contract, where: str) -> list[Problem]:
@@ -435,12 +483,15 @@ def _incremental_problems(transform: Transform, contract: Contract, where: str) 
                     f"The query uses {what}, and incremental: append needs each output row to come from one input row.",
                     "Declare incremental: key, partition or full.")
         ]  # fmt: skip
-    if contract.incremental in ("key", "partition") and not transform.keys:
-        columns = ", ".join(key_columns(contract))
-        why = next(iter(transform.untraced.values()), "no input carries it")
-        severity = "error" if contract.incremental == "key" else "warning"
-        return [
-            Problem(where, 0, "sql-key-untraceable", f"No input can be traced by {columns}: {why}; every change would recompute all.",
-                    "Carry the columns from an input to the output, or declare incremental: full.", severity)  # type: ignore[arg-type]
-        ]  # fmt: skip
-    return []
+    return key_problems(transform, contract, where, 0, "Carry the columns from an input to the output, or declare incremental: full.")
+
+
+def key_problems(transform: Transform, contract: Contract, file: str, line: int, remedy: str) -> list[Problem]:
+    """What is wrong when no input can be traced by the key or the partitions. Codes `<kind>-key-untraceable`."""
+    if contract.incremental not in ("key", "partition") or transform.keys:
+        return []
+    columns = ", ".join(key_columns(contract))
+    why = next(iter(transform.untraced.values()), "no input carries it")
+    message = f"No input can be traced by {columns}: {why}; every change would recompute all."
+    severity: Literal["error", "warning"] = "error" if contract.incremental == "key" else "warning"
+    return [Problem(file, line, f"{transform.kind}-key-untraceable", message, remedy, severity)]
