@@ -3,8 +3,10 @@
 # ruff: noqa: S608 - SQL is put together here from quoted names and the platform's own texts
 from __future__ import annotations
 
+import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from platform_resources.lakehouse.conforming import Conformer
 from platform_resources.lakehouse.reading import polars_scan
 
 OUTPUT = "__output"
+_STREAMED = re.compile(r"[A-Z][\w /-]* Error: (.*)")
+"""An error of DuckDB as Arrow's stream interface passes it on: as text, under a type of Arrow's own."""
 
 
 def define_views(con: duckdb.DuckDBPyConnection, inputs: Mapping[str, PinnedInput], texts: Mapping[str, str]) -> None:
@@ -60,17 +64,56 @@ def run_transform(
             f"CAST(result.{quote(field.name)} AS {duck_type(field.field_type)}) AS {quote(field.name)}" for field in schema.fields
         )
         text = f"SELECT {columns} FROM (\n{one_statement(transform.text or '')}\n) AS result {only}"
-        try:
-            return con.execute(text).to_arrow_reader()
-        except duckdb.Error as error:
-            raise _failed(transform, read_duckdb_error(error, "")[0], 0) from error
+        with _telling(transform):
+            return _told(con.execute(text).to_arrow_reader(), transform)
     result = _call(con, transform, inputs, restricted)
+    if isinstance(result, pa.RecordBatchReader):
+        result = _told(result, transform)
     if not only:
         return result
     if isinstance(result, pa.RecordBatchReader):
         result = result.read_all()  # a reader over this very session would end as soon as the session does something else
     con.register(OUTPUT, result)
-    return con.execute(f"SELECT result.* FROM {OUTPUT} AS result {only}").to_arrow_reader()
+    with _telling(transform):
+        return _told(con.execute(f"SELECT result.* FROM {OUTPUT} AS result {only}").to_arrow_reader(), transform)
+
+
+def _told(reader: pa.RecordBatchReader, transform: Transform) -> pa.RecordBatchReader:
+    """The same batches; what fails while they are made, long after the transform was called, is told as its failure too."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        with _telling(transform):
+            yield from reader
+
+    return pa.RecordBatchReader.from_batches(reader.schema, batches())
+
+
+@contextmanager
+def _telling(transform: Transform) -> Iterator[None]:
+    """Tell whatever a transform raises as its failure: a query, or the function a domain team wrote.
+
+    Raises:
+        PlatformError: `transform-failed`.
+    """
+    try:
+        yield
+    except PlatformError:
+        raise
+    except duckdb.Error as error:
+        raise _failed(transform, read_duckdb_error(error, "")[0], _line_in(transform, error)) from error
+    except (Exception, SystemExit) as error:
+        said = str(error).strip().split("\n", maxsplit=1)[0]
+        streamed = _STREAMED.match(said) if isinstance(error, OSError | pa.ArrowException) else None
+        said = streamed[1] if streamed else f"{type(error).__name__}: {said}" if said else type(error).__name__
+        raise _failed(transform, said, _line_in(transform, error)) from error
+
+
+def _line_in(transform: Transform, error: BaseException) -> int:
+    """The last line of the transform's own file that an error came through; of a function else its first."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == transform.path]
+    if frames:
+        return frames[-1].lineno or 0
+    return transform.function.__code__.co_firstlineno if transform.function is not None else 0
 
 
 def _failed(transform: Transform, said: str, line: int) -> PlatformError:
@@ -82,15 +125,8 @@ def _call(con: duckdb.DuckDBPyConnection, transform: Transform, inputs: Mapping[
     if transform.function is None:
         raise ValueError("a Python transform without its function")
     given = {name: give(con, inputs[key], engine, whole=key not in restricted) for name, (key, engine) in transform.parameters.items()}
-    try:
+    with _telling(transform):
         return _taken(transform.function(**given), transform)
-    except PlatformError:
-        raise
-    except Exception as error:  # the function is the domain's: whatever it raises is told as its failure
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == transform.path]
-        line = frames[-1].lineno or 0 if frames else transform.function.__code__.co_firstlineno
-        said = str(error).strip().split("\n", maxsplit=1)[0]
-        raise _failed(transform, f"{type(error).__name__}: {said}", line) from error
 
 
 def give(con: duckdb.DuckDBPyConnection, pinned: PinnedInput, engine: Engine, *, whole: bool) -> Any:
