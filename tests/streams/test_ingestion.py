@@ -444,7 +444,10 @@ def test_a_stream_with_unread_events_gives_no_heartbeat(house: House) -> None:
 
 
 def test_a_heartbeat_leaves_events_the_time_they_may_be_late(house: House) -> None:
-    of, now = contract(watermark_delay=timedelta(minutes=5), sla=Sla(latency=timedelta(microseconds=1))), datetime.now(UTC) + timedelta(minutes=1)
+    of, now = (
+        contract(watermark_delay=timedelta(minutes=5), sla=Sla(latency=timedelta(microseconds=1))),
+        datetime.now(UTC) + timedelta(minutes=1),
+    )
     house.produce(event(1, dt=now - timedelta(hours=1)))
     house.ingest(of)
     drain = house.drain(of, clock=lambda: now)
