@@ -116,8 +116,8 @@ class Sdp(click.Group):
         except click.ClickException as error:
             error.show()
             sys.exit(error.exit_code)
-        except (click.Abort, KeyboardInterrupt):
-            _tell("Interrupted.")
+        except (click.Abort, KeyboardInterrupt) as error:
+            _tell(str(error) or "Interrupted.")
             sys.exit(130)
         except (_ReaderLeft, BrokenPipeError):
             # The reader (head, less) has left: end as `cat` would, and keep the interpreter from complaining at exit.

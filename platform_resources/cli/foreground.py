@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
+import socket
 import sys
+import threading
 import traceback
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +49,7 @@ class Outcome:
 
 
 def execute(settings: Settings, contract: Contract, *, tags: Mapping[str, str], config: Mapping[str, Any]) -> Outcome:
-    """Materialise one product here and now.
+    """Materialise one product here and now. A run that Ctrl-C or SIGTERM kept from its end is canceled, so that nobody gets a mail.
 
     Raises:
         PlatformError: `domain-unregistered`, `workspace-invalid`, `location-broken` or what the location itself refuses with.
@@ -55,15 +60,24 @@ def execute(settings: Settings, contract: Contract, *, tags: Mapping[str, str], 
     os.environ["DAGSTER_HOME"] = str(home)
     key = dg.AssetKey(asset_key_parts(contract.key))
     job = _job(load_location(settings, contract.domain), key, contract)
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        result = job.execute_in_process(
-            run_config={**QUIET, **config},
-            instance=instance,
-            tags={**tags, FOREGROUND_TAG: str(os.getpid())},
-            asset_selection=[key],
-            raise_on_error=False,
-        )
-        run = instance.get_run_by_id(result.run_id)
+    run_id = str(uuid.uuid4())
+    with dg.DagsterInstance.from_config(str(home)) as instance, _signals_noted() as interrupted:
+        try:
+            result = job.execute_in_process(
+                run_config={**QUIET, **config},
+                instance=instance,
+                tags={**tags, FOREGROUND_TAG: str(os.getpid())},
+                asset_selection=[key],
+                raise_on_error=False,
+                run_id=run_id,
+            )
+        except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+            _cancel(instance, run_id)  # before Dagster caught signals, or after
+            raise KeyboardInterrupt from None
+        if not result.success and interrupted():
+            _cancel(instance, run_id)
+            return Outcome(run_id, "canceled", f"{contract.key} was interrupted, its run is canceled.", "interrupted")
+        run = instance.get_run_by_id(run_id)
         status = run.status.value.lower() if run else ("success" if result.success else "failure")
     fault, code = _fault(result)
     return Outcome(
@@ -75,6 +89,42 @@ def execute(settings: Settings, contract: Contract, *, tags: Mapping[str, str], 
         _newest(result, "ASSET_OBSERVATION"),
         [_check(event.asset_check_evaluation_data) for event in result.all_events if event.event_type_value == "ASSET_CHECK_EVALUATION"],
     )
+
+
+def _cancel(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Let an interrupted run be canceled: Dagster takes it for failed, since nobody asked for its end in the UI."""
+    run = instance.get_run_by_id(run_id)
+    if run is not None and run.status.value != "CANCELED":
+        instance.report_run_canceled(run, message="Interrupted at the command line.")
+
+
+@contextmanager
+def _signals_noted() -> Iterator[Callable[[], bool]]:
+    """Yields a function that says whether Ctrl-C or SIGTERM has come since.
+
+    Dagster and the drains put handlers of their own in place, and what these raise inside DuckDB comes out as a fault of the query; so
+    the interpreter's wake-up descriptor is read, which has every signal whoever handles it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # Python gives signals to the main thread only
+        return
+    ours, pythons = socket.socketpair()
+    ours.setblocking(False)
+    pythons.setblocking(False)
+    before = signal.set_wakeup_fd(pythons.fileno(), warn_on_full_buffer=False)
+
+    def came() -> bool:
+        try:
+            return bool({signal.SIGINT, signal.SIGTERM} & set(ours.recv(4096, socket.MSG_PEEK)))
+        except BlockingIOError:
+            return False
+
+    try:
+        yield came
+    finally:
+        signal.set_wakeup_fd(before)
+        ours.close()
+        pythons.close()
 
 
 def load_location(settings: Settings, domain: str) -> Any:

@@ -152,5 +152,28 @@ def test_ctrl_c_ends_following_in_peace(weather: Project) -> None:
     assert f"already at work in run {report['run_id']}." in busy.stderr.decode()
 
 
+SLOW = "select r.station, count(*) as n from weather.reading r, range(1000000000000) t group by all having count(*) % 7 = 0"
+
+
+def test_ctrl_c_cancels_a_run_and_nobody_is_told_that_it_failed(weather: Project) -> None:
+    assert sdp(weather, "new", "product", "weather/slow", "--sql", SLOW).returncode == 0
+    process = subprocess.Popen(
+        [*SDP, "run", "weather/slow", "--json"],
+        cwd=weather.path, env=weather.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not any(_held(file) for file in (weather.home / "locks").glob("run*.lock")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(0.5)  # well into the query
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    report = json.loads(out)
+    assert report["status"] == "canceled"
+    assert err.decode().strip() == "weather/slow was interrupted, its run is canceled. [interrupted]"
+    [status] = json.loads(sdp(weather, "status", "weather/slow", "--json").stdout)
+    assert (status["last_run"]["run_id"], status["last_run"]["status"]) == (report["run_id"], "canceled")
+
+
 def _held(file: Path) -> bool:
     return bool(file.read_text())
