@@ -96,7 +96,7 @@ def _print_status(names: tuple[str, ...], *, as_json: bool) -> None:
     found = [each.status(settings) for each in _chosen(names)]
 
     def draw(console: Console) -> None:
-        rows = [(item.name, "running" if item.running else "stopped", item.address, item.pid, item.log) for item in found]
+        rows = [(item.name, "running" if item.running else "stopped", item.address, item.pid and str(item.pid), item.log) for item in found]
         draw_table(
             console, [Col("server", keep=True), Col("state", keep=True), Col("address", keep=True), Col("process"), Col("log")], rows
         )

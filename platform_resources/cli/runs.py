@@ -58,11 +58,13 @@ def ingest_command(product: str, until: str, skip: tuple[str, ...], recreate: bo
         _refuse_if_busy(settings, contract, lock)
         raise PlatformError("already-running", f"{lock} was at work in another run.", "Try again.")
     shown = {"read": 0, "inserted": 0, "duplicates": 0, "quarantined": 0, "late": 0, "commits": 0, "position": {}, **(report or {})}
-    shown |= {"run_id": outcome.run_id, "status": outcome.status, "checks": list(outcome.checks)}
+    shown |= {"run_id": outcome.run_id, "status": outcome.status, "checks": list(outcome.checks), "skipped_checks": sorted(set(skip))}
 
     def draw(console: Console) -> None:
         names = ("read", "inserted", "duplicates", "quarantined", "late", "commits")
         console.print(f"{contract.key}: " + ", ".join(f"{shown[name]:,} {name}" for name in names))
+        if skip:
+            console.print(f"Published past {', '.join(shown['skipped_checks'])}; the commits and the run say so.")
         _draw_checks(console, outcome)
 
     answer(shown, as_json=as_json, human=draw)
@@ -93,7 +95,7 @@ def run_command(product: str, partition: str | None, recompute: bool, recreate: 
     config = transform_config(contract.key, partition=partition, recompute=recompute)
     with progress(f"computing {contract.key}"):
         outcome = execute(settings, contract, tags=transform_tags(contract.key), config=config)
-    facts = outcome.facts
+    facts = outcome.facts or outcome.observed  # a recomputed partition is told as an observation
     shown = {
         "run_id": outcome.run_id,
         "status": outcome.status,
@@ -198,5 +200,7 @@ def _draw_checks(console: Console, outcome: Outcome) -> None:
 
 
 def _raise_fault(outcome: Outcome) -> None:
+    if outcome.status == "canceled":
+        raise click.Abort(f"{outcome.fault} [{outcome.code}]")
     if outcome.fault is not None:
         raise PlatformError(outcome.code, outcome.fault, f"The run is {outcome.run_id}.")

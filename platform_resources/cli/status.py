@@ -33,7 +33,8 @@ def status_command(products: tuple[str, ...], as_json: bool) -> None:
     """How fresh and how healthy each product is; without names, all of them.
 
     The watermark is the time up to which the data is complete; lag_seconds is the wall clock minus it. lag_events are the events on the
-    log, or the changed rows of the inputs, that the product has not taken in yet.
+    log, or the changed rows of the inputs, that the product has not taken in yet. A check that has not run yet has "passed": null;
+    skipped_checks are those that the newest rows were published past.
     """
     settings = load_settings()
     found = status_of(settings, products)
@@ -66,6 +67,7 @@ def _data(contract: Contract, parts: Parts, inputs: Sequence[str]) -> dict[str, 
         "snapshot_id": head.snapshot_id if head is not None else None,
         "last_event_time": last_event_time(table, contract, parts.settings) if table is not None else None,
         "watermark": watermark,
+        "skipped_checks": skipped_checks(table) if table is not None else [],
     }
     events, blocked_until = _stream_lag(contract, parts) if contract.is_stream else (_input_lag(table, inputs, parts), None)
     seconds = None if watermark is None else max(0.0, (datetime.now(UTC) - watermark).total_seconds())
@@ -106,6 +108,18 @@ def _input_lag(table: Table | None, inputs: Sequence[str], parts: Parts) -> int 
             if since is not None:
                 return None
     return rows
+
+
+def skipped_checks(table: Table) -> list[str]:
+    """Checks that the newest rows were published past (`sdp ingest --skip-check`)."""
+    from platform_resources.lakehouse.stamp import ancestors, summary_of
+    from platform_resources.streams.refusals import SKIPPED
+
+    for snapshot in ancestors(table):
+        summary = summary_of(snapshot)
+        if int(summary.get("added-data-files", 0)):
+            return summary[SKIPPED].split(",") if SKIPPED in summary else []
+    return []
 
 
 def last_event_time(table: Table, contract: Contract, settings: Settings) -> datetime | None:
@@ -229,7 +243,7 @@ def draw_status(console: Console, found: Sequence[Mapping[str, Any]], settings: 
             duration(p["lag_seconds"]),
             p["lag_events"],
             _run_text(p),
-            _checks_text(p["checks"]),
+            _checks_text(p),
         )
         for p in found
     ]
@@ -250,11 +264,19 @@ def _run_text(product: Mapping[str, Any]) -> Text:
     return Text(run["status"], style=style)
 
 
-def _checks_text(checks: Sequence[Mapping[str, Any]]) -> Text:
+def _checks_text(product: Mapping[str, Any]) -> Text:
+    """The worst that is known of a product's checks; `-` where none has run."""
     from rich.text import Text
 
-    failed = [check for check in checks if check["passed"] is False]
+    checks, skipped = product["checks"], product["skipped_checks"]
+    failed = [check for check in checks if check["passed"] is False and check["name"] not in skipped]
+    passed = sum(check["passed"] is True for check in checks)
     if failed:
         return Text(f"{len(failed)} of {len(checks)} failed", style="red" if any(c["severity"] == "error" for c in failed) else "yellow")
-    known = sum(check["passed"] is True for check in checks)
-    return Text("-" if not checks else f"{known} of {len(checks)} passed", style="green" if checks and known == len(checks) else "")
+    if skipped:
+        return Text(f"{len(skipped)} of {len(checks)} skipped", style="yellow")
+    if not passed:
+        return Text("-")
+    if passed < len(checks):
+        return Text(f"{passed} passed, {len(checks) - passed} not run")
+    return Text(f"{passed} of {passed} passed", style="green")

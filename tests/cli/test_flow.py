@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import time
 from collections.abc import Iterator
 from datetime import datetime
 
+import dagster as dg
 import pytest
 
 from platform_resources.config import load_settings
@@ -214,6 +216,49 @@ def test_replay_keeps_the_pace_and_the_line_numbers(weather: Project) -> None:
     report = weather.json("replay", str(file), "--stream", "weather.reading.v1", "--speed", "30")
     assert time.monotonic() - began > 0.9
     assert (report["accepted"], report["refused"], report["refusals"][0]["line"]) == (4, 1, 4)
+
+
+def test_a_failing_check_can_be_skipped_and_everybody_sees_it(weather: Project) -> None:
+    path = weather.path / "data_products/weather/reading.yaml"
+    text = path.read_text()
+    rule = "name: not_too_hot, type: sql, query: 'select max(temperature) from {object}', description: Sane., severity: error"
+    check = f"    quality:\n      - {{{rule}, mustBeLessThan: 50}}\n"
+    path.write_text(text.replace("    properties:\n", f"{check}    properties:\n", 1))
+    forget()
+    weather.ok("produce", "weather.reading.v1", "-", stdin=json.dumps(reading(700, temperature=99.0)).encode())
+    (status,) = weather.json("status", "weather/reading")
+    assert (status["checks"][0]["passed"], status["skipped_checks"]) == (None, [])
+    assert _cells(weather.ok("status", "weather/reading"))[-1] == "-"
+
+    refused = weather.sdp("ingest", "weather/reading", "--json")
+    assert refused.exit_code == 1
+    assert "`sdp ingest weather/reading --skip-check not_too_hot`" in refused.stderr
+    assert _cells(weather.ok("status", "weather/reading"))[-1] == "1 of 1 failed"
+
+    report = weather.json("ingest", "weather/reading", "--skip-check", "not_too_hot")
+    assert (report["status"], report["skipped_checks"]) == ("success", ["not_too_hot"])
+    assert weather.json("query", "select max(temperature) as t from weather.reading") == [{"t": 99.0}]
+    (status,) = weather.json("status", "weather/reading")
+    assert (status["skipped_checks"], status["checks"][0]["passed"]) == (["not_too_hot"], False)  # what was measured is not forgotten
+    assert _cells(weather.ok("status", "weather/reading"))[-1] == "1 of 1 skipped"
+    with dg.DagsterInstance.from_config(str(load_settings().dagster_home)) as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey(["weather", "reading"]))
+    assert event is not None
+    assert event.asset_materialization is not None
+    assert event.asset_materialization.metadata["sdp/skipped_checks"].value == ["not_too_hot"]
+    assert event.run_id == report["run_id"]
+
+    # The next rows are held to it again.
+    weather.ok("produce", "weather.reading.v1", "-", stdin=json.dumps(reading(701)).encode())
+    weather.ok("ingest", "weather/reading")
+    assert _cells(weather.ok("status", "weather/reading"))[-1] == "1 of 1 passed"
+    path.write_text(text)
+    forget()
+
+
+def _cells(table: str) -> list[str]:
+    """The cells of a table's first row."""
+    return re.split(r"\s{2,}", table.splitlines()[2].strip())
 
 
 @pytest.mark.parametrize(
