@@ -26,7 +26,12 @@ def check_command(against: str | None, as_json: bool) -> None:
     """Check every contract, transform and registration of the project; exit 1 when there is an error."""
     settings = load_settings()
     registry = Registry.load(settings.project)
-    problems = [*registry.problems, *workspace_problems(settings, registry), *_transform_problems(settings, registry)]
+    problems = [
+        *registry.problems,
+        *workspace_problems(settings, registry),
+        *_transform_problems(settings, registry),
+        *_check_problems(registry),
+    ]
     if against is not None:
         from platform_resources.contracts.diff import check_against
 
@@ -73,6 +78,15 @@ def _transform_problems(settings: Settings, registry: Registry) -> list[Problem]
 
     use_project(settings)
     return [problem for contract in registry.contracts.values() for problem in check_transform(contract, registry)]
+
+
+def _check_problems(registry: Registry) -> list[Problem]:
+    checked = [contract for contract in registry.contracts.values() if contract.checks]
+    if not checked:
+        return []
+    from platform_resources.engines.audit import unfit_checks
+
+    return [problem for contract in checked for problem in unfit_checks(contract)]
 
 
 def workspace_problems(settings: Settings, registry: Registry) -> list[Problem]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
+import jsonschema_rs
 from pyiceberg.types import DoubleType, FloatType, PrimitiveType, TimestampType, TimestamptzType
 
 from platform_resources.contracts.domains import CLASSIFICATIONS
 from platform_resources.contracts.findings import Findings, a, did_you_mean, show
 from platform_resources.contracts.iceberg import parse_sort_term
+from platform_resources.contracts.json_schema import column_event_schema, event_schema
 from platform_resources.contracts.model import Column, Contract
 from platform_resources.contracts.yaml_source import DocumentPath
 
@@ -175,6 +178,33 @@ def _stream(contract: Contract, findings: Findings) -> None:
             )
 
 
+def _event_schema(contract: Contract, findings: Findings) -> None:
+    """A pattern or eventSchema that is none would stop the stream at its first event, for the gate's schema would not compile."""
+    if not contract.is_stream or findings.failed or (fault := _schema_fault(event_schema(contract))) is None:
+        return
+    faulty = [(path, column) for path, column in contract.walk() if _schema_fault(column_event_schema(column)) is not None]
+    where, subject = _at(contract, "eventSchema"), "the whole event"
+    if faulty:
+        where, subject = _path_of_line(contract, faulty[-1][1]), faulty[-1][0]
+    findings.error(
+        "contract-event-schema",
+        where,
+        f"The event schema of {subject} is no JSON Schema: {fault}.",
+        "Mend its logicalTypeOptions, eventSchema or additionalProperties.",
+    )
+
+
+def _schema_fault(schema: dict[str, Any]) -> str | None:
+    def refuse(uri: str) -> Any:
+        raise ValueError(f"{uri} lies outside of the contract")
+
+    try:
+        jsonschema_rs.validator_for(schema, validate_formats=True, retriever=refuse)
+    except (ValueError, jsonschema_rs.ReferencingError) as error:
+        return " ".join(str(getattr(error, "message", error)).split()).rstrip(".")[:160]
+    return None
+
+
 def _partitions(contract: Contract, findings: Findings) -> None:
     names: dict[str, str] = {}
     for path, column in contract.walk():
@@ -241,5 +271,5 @@ def _promises(contract: Contract, findings: Findings) -> None:
 
 
 _LAWS: tuple[Callable[[Contract, Findings], None], ...] = (
-    _primary_key, _modes, _sort_order, _stream, _partitions, _descriptions, _classifications, _promises,
+    _primary_key, _modes, _sort_order, _stream, _event_schema, _partitions, _descriptions, _classifications, _promises,
 )  # fmt: skip

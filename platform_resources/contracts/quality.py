@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -42,8 +42,7 @@ def predicate_sql(check: Check) -> str:
     if check.metric == "missingValues":
         words = check.arguments.get("missingValues", _MISSING)
         terms = [f"{column} IS NULL"] if None in words else []
-        listed = [literal(str(word)) for word in words if word is not None]
-        terms += [f"coalesce(CAST({column} AS VARCHAR) IN ({', '.join(listed)}), FALSE)"] if listed else []
+        terms += [f"coalesce({term}, FALSE)" for term in [_among(column, words)] if term]
         return "(" + (" OR ".join(terms) or "FALSE") + ")"
     if check.metric == "invalidValues":
         return "(" + (" OR ".join(_invalid(check.arguments, column)) or "FALSE") + ")"
@@ -54,10 +53,8 @@ def _invalid(arguments: Mapping[str, Any], column: str) -> list[str]:
     text = f"CAST({column} AS VARCHAR)"
     terms = []
     if "validValues" in arguments:
-        words = [word for word in arguments["validValues"] if word is not None]
-        numeric = all(isinstance(word, int | float) and not isinstance(word, bool) for word in words)
-        listed = ", ".join(literal(word if numeric else _as_text(word)) for word in words)
-        terms.append(f"{column if numeric else text} NOT IN ({listed})" if words else f"{column} IS NOT NULL")
+        among = _among(column, arguments["validValues"])
+        terms.append(f"NOT ({among})" if among else f"{column} IS NOT NULL")
     bounds = {"minimum": f"{column} <", "maximum": f"{column} >", "minLength": f"length({text}) <", "maxLength": f"length({text}) >"}
     terms += [f"{bounds[word]} {literal(arguments[word])}" for word in bounds if word in arguments]
     if "pattern" in arguments:  # like JSON Schema: found anywhere unless anchored
@@ -65,8 +62,13 @@ def _invalid(arguments: Mapping[str, Any], column: str) -> list[str]:
     return [f"coalesce({term}, FALSE)" for term in terms]
 
 
-def _as_text(word: Any) -> str:
-    return str(word).lower() if isinstance(word, bool) else str(word)
+def _among(column: str, words: Iterable[Any]) -> str:
+    """SQL that a value is one of some words, NULL for a null; numbers compare by value, all else by its text. "" without a word."""
+    numbers = [literal(word) for word in words if isinstance(word, int | float) and not isinstance(word, bool)]
+    texts = [literal(str(word).lower() if isinstance(word, bool) else word) for word in words if isinstance(word, str | bool)]
+    terms = [f"{column} IN ({', '.join(numbers)})"] if numbers else []
+    terms += [f"CAST({column} AS VARCHAR) IN ({', '.join(texts)})"] if texts else []
+    return " OR ".join(terms)
 
 
 def aggregate_sql(check: Check) -> str:

@@ -9,11 +9,15 @@ from typing import Any
 
 import duckdb
 
+from platform_resources.contracts.iceberg import table_definition
 from platform_resources.contracts.model import ROW_WISE_METRICS, Check, Contract, Scope
 from platform_resources.contracts.quality import measurement_sql, passes, predicate_sql, query_over, quoted
+from platform_resources.engines.duck import create_empty_tables, offline_session, qualified_name
+from platform_resources.errors import Problem
 from platform_resources.lakehouse.staging import StagedWrite
 
 SAMPLE_ROWS = 5
+_NO_VALUE = "The query gave no value."
 _SCOPES: tuple[Scope, ...] = ("commit", "partition", "table")
 
 
@@ -70,6 +74,30 @@ def audit_relation(con: duckdb.DuckDBPyConnection, relation: str, checks: Sequen
     return [outcomes[check.name] for check in checks]
 
 
+def unfit_checks(contract: Contract) -> list[Problem]:
+    """Checks of a contract that DuckDB cannot run, for `sdp check`; most are refused earlier, when the contract is read.
+
+    Each runs over one row of nulls: binding alone does not see that a text is no date. A query without a value is no fault here.
+    """
+    with offline_session() as con:
+        con.execute("SET errors_as_json = false")
+        create_empty_tables(con, {contract.identifier: table_definition(contract).schema})
+        con.execute(f"INSERT INTO {qualified_name(contract.identifier)} DEFAULT VALUES")
+        con.execute(f"CREATE TEMP VIEW __audit AS SELECT * FROM {qualified_name(contract.identifier)}")
+        outcomes = audit_relation(con, "__audit", contract.checks, contract)
+    return [
+        Problem(
+            str(contract.path),
+            outcome.check.line,
+            "contract-check-unfit",
+            f"The check {outcome.check.name} cannot run: {outcome.error}",
+            "Mend its query; it reads {object} alone." if outcome.check.metric == "sql" else "Mend its arguments.",
+        )
+        for outcome in outcomes
+        if outcome.error is not None and outcome.error != _NO_VALUE
+    ]
+
+
 def _measure(con: duckdb.DuckDBPyConnection, relation: str, checks: Sequence[Check]) -> tuple[dict[str, float], int, dict[str, str]]:
     """Measured numbers by check name, the number of rows, and what kept a check from being measured."""
     try:
@@ -95,7 +123,7 @@ def _run_query(con: duckdb.DuckDBPyConnection, relation: str, check: Check) -> t
     try:
         row = con.execute(f"SELECT ({query_over(check, relation)}\n)").fetchone()
         value = row[0] if row else None
-        return (0.0, "The query gave no value.") if value is None else (float(value), None)
+        return (0.0, _NO_VALUE) if value is None else (float(value), None)
     except duckdb.Error as error:
         return 0.0, _sentence(error)
     except (TypeError, ValueError):

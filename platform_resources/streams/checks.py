@@ -19,6 +19,7 @@ from platform_resources.contracts.model import Check, Contract
 from platform_resources.contracts.quality import predicate_sql
 from platform_resources.engines.audit import CheckOutcome, audit
 from platform_resources.engines.duck import connect
+from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.staging import StagedWrite
 
 
@@ -48,21 +49,44 @@ class StreamChecks:
         return bool(self._whole)
 
     def rows(self, table: pa.Table) -> RowVerdicts:
-        """Evaluate the row-wise rules on decoded rows, all in one scan."""
+        """Evaluate the row-wise rules on decoded rows, all in one scan.
+
+        Raises:
+            PlatformError: `check-unfit`, naming the rule that cannot be run on these rows.
+        """
         failed = np.full(len(table), -1, dtype=np.int64)
         if not self._row_wise or not len(table):
             return RowVerdicts(failed, self._row_wise, [])
         if self._rows_session is None:  # a session of its own: rows must come back in their order, which `connect` gives up for speed
             self._rows_session = duckdb.connect(config={"threads": 1})
             self._rows_session.execute("SET TimeZone = 'UTC'")
-        measures = ", ".join(f"coalesce({predicate_sql(check)}, false) AS c{i}" for i, check in enumerate(self._row_wise))
-        bad = self._rows_session.from_arrow(table).project(measures).fetchnumpy()
+        try:
+            bad = _bad_rows(self._rows_session, table, self._row_wise)
+        except duckdb.Error:
+            raise self._unfit(self._rows_session, table) from None
         for i in reversed(range(len(self._row_wise))):
             if self._row_wise[i].blocking:
                 failed[bad[f"c{i}"]] = i
         counts = [int(bad[f"c{i}"].sum()) for i in range(len(self._row_wise))]
         outcomes = [CheckOutcome(check, n == 0, float(n), len(table)) for check, n in zip(self._row_wise, counts, strict=True)]
         return RowVerdicts(failed, self._row_wise, outcomes)
+
+    def _unfit(self, session: duckdb.DuckDBPyConnection, table: pa.Table) -> PlatformError:
+        """Which rule spoils the common scan, and why; told by running each by itself."""
+        said, check = "they cannot be run together", self._row_wise[0]
+        for one in self._row_wise:
+            try:
+                _bad_rows(session, table, (one,))
+            except duckdb.Error as error:
+                said, check = str(error).split("\n", maxsplit=1)[0].strip().rstrip("."), one
+                break
+        return PlatformError(
+            "check-unfit",
+            f"The check {check.name} of {self._contract.key} cannot run: {said}.",
+            f"Mend it in the contract, or go on without it: sdp ingest {self._contract.key} --skip-check {check.name}.",
+            file=self._contract.path,
+            line=check.line,
+        )
 
     def whole(self, staged: StagedWrite) -> list[CheckOutcome]:
         """Evaluate the other rules on a staged batch."""
@@ -76,6 +100,13 @@ class StreamChecks:
             if session is not None:
                 session.close()
         self._rows_session = self._audit_session = None
+
+
+def _bad_rows(session: duckdb.DuckDBPyConnection, table: pa.Table, checks: tuple[Check, ...]) -> dict[str, npt.NDArray[np.bool_]]:
+    """One array `c<i>` for each check, true where the row is bad."""
+    measures = ", ".join(f"coalesce({predicate_sql(check)}, false) AS c{i}" for i, check in enumerate(checks))
+    bad: dict[str, npt.NDArray[np.bool_]] = session.from_arrow(table).project(measures).fetchnumpy()
+    return bad
 
 
 def combined(outcomes: Iterable[CheckOutcome]) -> list[CheckOutcome]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from platform_resources.engines.audit import unfit_checks
 from tests.contracts.conftest import STREAM, TABLE, Read
 
 F = "data_products/shop/"
@@ -318,7 +319,155 @@ CASES = [
             ("partition", "append", "overwrite", "append"),
         ]
     ),
+    (
+        "pattern-of-no-gate",
+        changed(STREAM, "{name: id, logicalType: string,", "{name: id, logicalType: string, logicalTypeOptions: {pattern: 'a('},"),
+        "contract-event-schema",
+        23,
+        'The event schema of meta.id is no JSON Schema: "a(" is not a "regex".',
+        "Mend its logicalTypeOptions, eventSchema or additionalProperties.",
+    ),
+    (
+        "event-schema-elsewhere",
+        changed(
+            STREAM,
+            "    properties:\n      - {name: _s",
+            "    customProperties: [{property: eventSchema, value: {$ref: '#/definitions/x'}}]\n    properties:\n      - {name: _s",
+        ),
+        "contract-event-schema",
+        16,
+        "The event schema of the whole event is no JSON Schema: Pointer '/definitions/x' does not exist.",
+        "Mend its logicalTypeOptions, eventSchema or additionalProperties.",
+    ),
 ]
+
+COLUMNS = """\
+      - {name: flag, logicalType: boolean, description: F.}
+      - {name: at, logicalType: timestamp, description: A.}
+      - {name: clock, logicalType: time, description: C.}
+      - {name: blob, logicalType: string, physicalType: binary, description: B.}
+      - {name: labels, logicalType: array, description: L., items: {logicalType: string}}
+"""
+RE2 = "Write it without lookaround and back-references, or as type: sql."
+ARGUMENTS = [
+    ("shop", "invalidValues", "pattern: 'a('", "the pattern 'a(' of shop, which is no regular expression of RE2 (missing ): a()", RE2),
+    (
+        "shop",
+        "invalidValues",
+        "pattern: '(?=a)b'",
+        "the pattern '(?=a)b' of shop, which is no regular expression of RE2 (invalid perl operator: (?=)",
+        RE2,
+    ),
+    ("shop", "invalidValues", "pattern: 3", "the pattern 3 of shop, which is no regular expression", "Put it in quotes."),
+    ("amount", "invalidValues", "pattern: a", "the pattern 'a' of amount, but a decimal(18,2) is no text", "Write the rule as type: sql."),
+    (
+        "shop",
+        "invalidValues",
+        "minimum: 5",
+        "the minimum 5 of shop, but a string has no order to bound",
+        "Use validValues, pattern, minLength or maxLength.",
+    ),
+    ("flag", "invalidValues", "maximum: 5", "the maximum 5 of flag, but a boolean has no order to bound", "Remove it."),
+    ("amount", "invalidValues", "minimum: '5'", "the minimum '5' of amount, which is no number", "Write a number, without quotes."),
+    ("amount", "invalidValues", "minimum: .inf", "the minimum inf of amount, which is no number", "Write a number, without quotes."),
+    ("day", "invalidValues", "minimum: yesterday", "the minimum 'yesterday' of day, which is no date", "Write e.g. '2024-01-31'."),
+    (
+        "at",
+        "invalidValues",
+        "minimum: '2024-02-30'",
+        "the minimum '2024-02-30' of at, which is no timestamp",
+        "Write e.g. '2024-01-31T13:30:00Z'.",
+    ),
+    ("shop", "invalidValues", "maxLength: -1", "the maxLength -1 of shop, which is no length", "Write a whole number of characters."),
+    (
+        "amount",
+        "invalidValues",
+        "minLength: 1",
+        "the minLength 1 of amount, but a decimal(18,2) has no length",
+        "Write the rule as type: sql.",
+    ),
+    (
+        "shop",
+        "invalidValues",
+        "validValues: north",
+        "the validValues 'north' of shop, which is no list",
+        "Write it in brackets, e.g. [a, b].",
+    ),
+    (
+        "shop",
+        "invalidValues",
+        "validValues: [a, 5]",
+        "the validValues ['a', 5] of shop, but 5 is no value of a string column",
+        "Put it in quotes.",
+    ),
+    (
+        "amount",
+        "invalidValues",
+        "validValues: ['5']",
+        "the validValues ['5'] of amount, but '5' is no value of a decimal(18,2) column",
+        "Write a number, without quotes.",
+    ),
+    (
+        "flag",
+        "invalidValues",
+        "validValues: [1]",
+        "the validValues [1] of flag, but 1 is no value of a boolean column",
+        "Write true or false.",
+    ),
+    (
+        "at",
+        "invalidValues",
+        "validValues: [2024-01-01]",
+        "the validValues ['2024-01-01'] of at, but '2024-01-01' is no value of a timestamp column",
+        "Use minimum and maximum.",
+    ),
+    (
+        "blob",
+        "invalidValues",
+        "validValues: [eA==]",
+        "the validValues ['eA=='] of blob, but 'eA==' is no value of a binary column",
+        "Write the rule as type: sql.",
+    ),
+    (
+        "shop",
+        "missingValues",
+        "missingValues: N/A",
+        "the missingValues 'N/A' of shop, which is no list",
+        "Write it in brackets, e.g. [a, b].",
+    ),
+    (
+        "shop",
+        "missingValues",
+        "missingValues: [{a: 1}]",
+        "the missingValues [{'a': 1}] of shop, but {'a': 1} is no value of a string column",
+        "Put it in quotes.",
+    ),
+    (
+        "shop",
+        "duplicateValues",
+        "properties: shop",
+        "the properties 'shop' of shop, which is no list of columns",
+        "Write e.g. properties: [shop, day].",
+    ),
+]
+FITTING = [
+    ("shop", "invalidValues", "{pattern: '^a+$', minLength: 1, maxLength: 9, validValues: [a, null]}"),
+    ("amount", "invalidValues", "{minimum: 0, maximum: 1.5e+3, validValues: [1, 2.5]}"),
+    ("day", "invalidValues", "{minimum: 2024-01-01, validValues: [2024-01-31]}"),
+    ("at", "invalidValues", "{minimum: 2024-01-01, maximum: '2024-01-31T13:30:00.5+01:00'}"),
+    ("clock", "invalidValues", "{minimum: '08:00:00'}"),
+    ("flag", "invalidValues", "{validValues: [true]}"),
+    ("amount", "missingValues", "{missingValues: [null, '', -1]}"),
+    ("labels", "missingValues", "{missingValues: [null, '']}"),
+    ("day", "duplicateValues", "{properties: [day, shop]}"),
+]
+
+
+def with_check(column: str, metric: str, arguments: str) -> str:
+    """TABLE and COLUMNS with a check on one column, its arguments on a line of their own."""
+    text = changed(TABLE, "    quality:\n", COLUMNS + "    quality:\n")
+    (line,) = [line for line in text.splitlines() if line.startswith(f"      - {{name: {column},")]
+    return changed(text, line, f"{line[:-1]}, quality: [{{metric: {metric}, mustBe: 0,\n        arguments: {arguments}}}]}}")
 
 
 @pytest.mark.parametrize(("text", "code", "line", "message", "remedy"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
@@ -333,6 +482,52 @@ def test_a_wrong_contract_is_refused_with_one_clear_sentence(
     assert errors[0].file == f"data_products/shop/{name}.yaml"
     assert (errors[0].line, errors[0].remedy) == (line, remedy)
     assert message is None or errors[0].message == message
+
+
+@pytest.mark.parametrize(("column", "metric", "argument", "fault", "remedy"), ARGUMENTS, ids=[f"{case[0]}-{case[2]}" for case in ARGUMENTS])
+def test_an_argument_that_does_not_fit_its_column_is_refused(
+    read: Read, column: str, metric: str, argument: str, fault: str, remedy: str
+) -> None:
+    text = with_check(column, metric, f"{{{argument}}}")
+    contract, problems = read(text)
+    assert contract is None
+    assert [(p.code, p.message, p.remedy) for p in problems] == [
+        ("contract-check-argument", f"The check {column}_{metric} has {fault}.", remedy)
+    ]
+    assert argument in text.splitlines()[problems[0].line - 1]
+
+
+@pytest.mark.parametrize(("column", "metric", "arguments"), FITTING)
+def test_what_fits_is_read_and_runs(read: Read, column: str, metric: str, arguments: str) -> None:
+    contract, problems = read(with_check(column, metric, arguments))
+    assert contract is not None and problems == []
+    assert unfit_checks(contract) == []
+
+
+@pytest.mark.parametrize("threshold", ["[1]", "[]", ".nan", ".inf", "'0'"])
+def test_a_threshold_is_a_number(read: Read, threshold: str) -> None:
+    _, problems = read(changed(TABLE, "mustBeGreaterThan: 0", f"mustBe: {threshold}"))
+    assert [(p.code, p.line) for p in problems] == [("contract-check-threshold", 15)]
+
+
+def test_a_lookahead_that_the_gate_knows_is_not_taken_for_a_check(read: Read) -> None:
+    text = changed(
+        TABLE,
+        "description: Shop.",
+        "description: Shop., logicalTypeOptions: {pattern: '^(?!x)'}, quality: [{metric: invalidValues, mustBe: 0}]",
+    )
+    _, problems = read(text)
+    assert [(p.code, p.line) for p in problems] == [("contract-check-argument", 12)]
+
+
+def test_a_check_inside_a_list_is_refused_wherever_it_is_named(read: Read) -> None:
+    text = changed(
+        TABLE,
+        "    quality:\n",
+        COLUMNS + "    quality:\n      - {metric: duplicateValues, mustBe: 0, arguments: {properties: [labels.element]}}\n",
+    )
+    _, problems = read(text)
+    assert [p.code for p in problems] == ["contract-check-nested"]
 
 
 def test_the_contracts_that_the_cases_change_are_sound(read: Read) -> None:
