@@ -373,7 +373,8 @@ class Derivation:
         values = [record[index] for index in range(len(columns))]
         row = pa.table({f"__k{index}": pa.array([value]) for index, value in enumerate(values)})
         con.register("__named", row)
-        con.execute(f"CREATE OR REPLACE TABLE {AFFECTED} AS SELECT * FROM __named")
+        typed = ", ".join(f"{column.value('NULL')} AS __k{index}" for index, column in enumerate(columns))  # an array of nulls has no type
+        con.execute(f"CREATE OR REPLACE TABLE {AFFECTED} AS SELECT {typed} WHERE false UNION ALL SELECT * FROM __named")
         if self.contract.incremental == "partition":
             data = self._recompute_affected(task, columns)
         else:

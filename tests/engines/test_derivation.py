@@ -209,6 +209,19 @@ def test_one_partition_recomputed_moves_no_position(shop: Any, an_order: Any, in
     assert [orders for _, orders in shop.rows()] == [2, 2]
 
 
+@pytest.mark.parametrize("incremental", ["partition", "full"])
+@pytest.mark.parametrize(("column", "kind"), [("shop", "string"), ('"at"', "timestamp")])
+def test_the_partition_of_nulls_is_recomputed(shop: Any, an_order: Any, incremental: str, column: str, kind: str) -> None:
+    properties = f"      - {{name: part, logicalType: {kind}, partitioned: true}}\n      - {{name: orders, logicalType: integer}}\n"
+    query = f"select if(shop = 'a', {column}, null) as part, count(*) as orders from shop.orders group by part"
+    shop.totals(query, incremental=incremental, properties=properties)
+    shop.put("orders", an_order(1, "a"), an_order(2, None))
+    shop.derive()
+    shop.put("orders", an_order(3, None))
+    assert shop.derive(partition="null").plan == "partition"
+    assert {part is None: orders for part, orders in shop.rows()} == {True: 2, False: 1}
+
+
 def test_a_row_wise_partition_recomputed_adds_no_row_twice(shop: Any, an_order: Any) -> None:
     shop.totals('select cast("at" as date) as day, order_id as orders from shop.orders', incremental="append",
                 more="{property: writeMode, value: append}", properties=DAYS)  # fmt: skip
