@@ -95,7 +95,16 @@ def _path_of_line(contract: Contract, column: Column) -> DocumentPath:
 
 def _modes(contract: Contract, findings: Findings) -> None:
     path = _at(contract, "incremental")
-    _known(contract, contract.incremental_key, "incrementalKey", _at(contract, "incrementalKey"), findings)
+    keys = _known(contract, contract.incremental_key, "incrementalKey", _at(contract, "incrementalKey"), findings)
+    for column in keys:
+        exact = isinstance(column.type, PrimitiveType) and not isinstance(column.type, FloatType | DoubleType)
+        if not exact and column.primary_key is None:  # a primary key has its own law
+            findings.error(
+                "contract-incremental-key-type",
+                _at(contract, "incrementalKey"),
+                f"The incrementalKey names {column.name}, {a(column.logical_type)} whose values cannot be compared exactly.",
+                "Name a column of text, whole numbers, decimals, dates, times or booleans.",
+            )
     if contract.incremental == "key" and not contract.incremental_key:
         findings.error(
             "contract-incremental-without-key",

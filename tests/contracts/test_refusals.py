@@ -185,6 +185,26 @@ CASES = [
         "The sortOrder names the column shopp, which the contract does not declare.",
         "Did you mean shop?",
     ),
+    *(
+        (
+            f"incremental-key-{name}",
+            changed(
+                changed(
+                    TABLE, "    properties:", f"    customProperties: [{{property: incrementalKey, value: [day, {name}]}}]\n    properties:"
+                ),
+                "    quality:",
+                "      - {name: rate, logicalType: number, description: A rate.}\n"
+                "      - {name: place, logicalType: object, description: Where., "
+                "properties: [{name: x, logicalType: string, description: X.}]}\n"
+                "    quality:",
+            ),
+            "contract-incremental-key-type",
+            10,
+            f"The incrementalKey names {name}, {kind} whose values cannot be compared exactly.",
+            "Name a column of text, whole numbers, decimals, dates, times or booleans.",
+        )
+        for name, kind in [("rate", "a number"), ("place", "an object")]
+    ),
     (
         "incremental-value",
         changed(TABLE, "    properties:", "    customProperties: [{property: incremental, value: keys}]\n    properties:"),
