@@ -17,8 +17,9 @@ from pyiceberg.types import DecimalType, DoubleType, FloatType, IcebergType, Int
 
 from platform_resources.contracts.domains import read_domain
 from platform_resources.contracts.durations import show_duration
+from platform_resources.contracts.findings import a
 from platform_resources.contracts.iceberg import partition_columns, type_name
-from platform_resources.contracts.model import Column, Contract, Domain
+from platform_resources.contracts.model import Check, Column, Contract, Domain
 from platform_resources.contracts.reading import read_contract
 from platform_resources.contracts.registry import DOMAIN_FILE, PRODUCTS, Registry
 from platform_resources.errors import PlatformError, Problem
@@ -40,7 +41,9 @@ class Change:
 
 def diff(old: Contract, new: Contract) -> list[Change]:
     """Every difference between two versions of one product, breaking ones first."""
-    changes = [*_columns("", old.columns, new.columns, new), *_table(old, new), *_stream(old, new), *_promises(old, new)]
+    changes = [
+        *_columns("", old.columns, new.columns, new), *_table(old, new), *_checks(old, new), *_stream(old, new), *_promises(old, new),
+    ]  # fmt: skip
     order: tuple[Kind, ...] = ("breaking", "widening", "additive", "documentation")
     return sorted(changes, key=lambda change: order.index(change.kind))
 
@@ -60,6 +63,8 @@ def _columns(parent: str, old: tuple[Column, ...], new: tuple[Column, ...], cont
         path = f"{parent}{name}"
         if name not in before and column.required:
             yield Change("breaking", path, f"required column {path} was added, which old rows do not have")
+        elif name not in before and column.must_be_present and contract.is_stream:
+            yield Change("breaking", path, f"column {path} was added, and events without it are refused")
         elif name not in before:
             yield Change("additive", path, f"column {path} ({type_name(column)}) was added")
 
@@ -77,6 +82,9 @@ def _column(path: str, old: Column, new: Column, contract: Contract) -> Iterator
         yield Change("widening", path, f"column {path} may now be null")
     elif new.required and not old.required:
         yield Change("breaking", path, f"column {path} became required")
+    elif contract.is_stream and old.must_be_present != new.must_be_present:
+        kind = "breaking" if new.must_be_present else "widening"
+        yield Change(kind, path, f"events without {path} are {'refused' if new.must_be_present else 'accepted'} now")
     if old.unit != new.unit:
         yield Change("breaking" if old.unit else "documentation", path, f"the unit of {path} changed from {old.unit} to {new.unit}")
     if old.closed != new.closed and old.fields:
@@ -153,11 +161,108 @@ def _table(old: Contract, new: Contract) -> Iterator[Change]:
     ):
         if before_ != after_:
             yield Change("additive", "", f"{what} changed from {before_} to {after_}, which no reader sees")
-    before_checks, after_checks = ({c.name: c for c in contract.checks} for contract in (old, new))
-    for name in before_checks.keys() - after_checks.keys():
-        yield Change("widening", "", f"the check {name} was removed")
-    for name in after_checks.keys() - before_checks.keys():
+
+
+# ---- checks ------------------------------------------------------------------------------------------------------------------------
+
+_SCOPES = ("commit", "partition", "table")
+
+
+def _checks(old: Contract, new: Contract) -> Iterator[Change]:
+    """A blocking check that lets no bad row through is a promise that readers build on: to loosen it is breaking.
+
+    Other checks are alarms whose numbers are tuned in use; loosening them asks for a version only, as does a query that reads
+    differently, for nobody can tell what it means.
+    """
+    after = {check.name: check for check in new.checks}
+    renamed = {_rule(check): check.name for check in new.checks if check.name not in {c.name for c in old.checks}}
+    for before in old.checks:
+        kind: Kind = "breaking" if _is_promise(before) else "widening"
+        if before.name in after:
+            yield from _check(before, after[before.name], kind)
+        elif _rule(before) in renamed:
+            yield Change("documentation", "", f"the check {before.name} is called {renamed[_rule(before)]} now")
+        else:
+            yield Change(kind, "", f"the check {before.name} was removed")
+    known = {check.name for check in old.checks} | {renamed[_rule(check)] for check in old.checks if _rule(check) in renamed}
+    for name in sorted(after.keys() - known):
         yield Change("additive", "", f"the check {name} was added")
+
+
+def _check(old: Check, new: Check, loosened: Kind) -> Iterator[Change]:
+    said = f"the check {old.name}"
+    if old.blocking and not new.blocking:
+        yield Change(loosened, "", f"{said} only warns now")
+    elif new.blocking and not old.blocking:
+        yield Change("additive", "", f"{said} blocks publication now")
+    if (old.metric, old.column) != (new.metric, new.column):
+        yield Change(loosened, "", f"{said} measures {_subject(new)} instead of {_subject(old)}")
+        return
+    if old.query != new.query:
+        yield Change("widening", "", f"the query of {said} changed")
+    if (old.operator, old.threshold, old.unit) != (new.operator, new.threshold, new.unit):
+        how: Kind = loosened if _is_zero(old) and not _is_zero(new) else "additive" if _is_tighter(old, new) else "widening"
+        yield Change(how, "", f"{said} asks {_demand(new)} instead of {_demand(old)}")
+    if set(old.columns) != set(new.columns):  # unique in fewer columns is unique in more
+        how = "additive" if set(new.columns) < set(old.columns) else loosened
+        yield Change(how, "", f"{said} is on {_list(new.columns)} instead of {_list(old.columns)}")
+    for word in sorted({*old.arguments, *new.arguments} - {"properties"}):
+        before, after = old.arguments.get(word), new.arguments.get(word)
+        if before != after:
+            how = "additive" if _allows_less(word, before, after) else loosened
+            yield Change(how, "", f"{word} of {said} changed from {before} to {after}")
+    if old.scope != new.scope:
+        narrower = _SCOPES.index(new.scope) < _SCOPES.index(old.scope) and not old.row_wise
+        yield Change(loosened if narrower else "additive", "", f"{said} judges the {new.scope} instead of the {old.scope}")
+
+
+def _rule(check: Check) -> str:
+    """What a check asks, whatever it is called."""
+    asked = (check.metric, check.column, check.columns, dict(check.arguments), check.query, check.severity, check.scope)
+    return repr((asked, check.operator, check.threshold, check.unit))
+
+
+def _is_zero(check: Check) -> bool:
+    return check.operator in ("mustBe", "mustBeLessOrEqualTo") and check.threshold == (0,)
+
+
+def _is_promise(check: Check) -> bool:
+    return check.blocking and check.metric != "rowCount" and _is_zero(check)
+
+
+def _is_tighter(old: Check, new: Check) -> bool:
+    """Whether whatever keeps the new threshold also kept the old one; False where that cannot be told."""
+    if _is_zero(new):  # nothing at all: less than any number of rows or percent
+        return "Less" in old.operator
+    if (old.operator, old.unit) != (new.operator, new.unit):
+        return False
+    if "Less" in old.operator:
+        return new.threshold < old.threshold
+    if "Greater" in old.operator:
+        return new.threshold > old.threshold
+    return old.operator == "mustBeBetween" and old.threshold[0] <= new.threshold[0] and new.threshold[1] <= old.threshold[1]
+
+
+def _allows_less(word: str, before: Any, after: Any) -> bool:
+    """Whether an argument finds at least the bad rows that it found before."""
+    if word == "missingValues":
+        return all(value in (after or (None, "")) for value in before or (None, ""))
+    if before is None or after is None:
+        return before is None
+    if word == "validValues":
+        return all(value in before for value in after)
+    return word != "pattern" and _tighter(word, before, after)
+
+
+def _subject(check: Check) -> str:
+    return f"{check.metric} of {check.column}" if check.column else check.metric
+
+
+def _demand(check: Check) -> str:
+    return f"{check.operator} {' and '.join(f'{bound:g}' for bound in check.threshold)} {check.unit}"
+
+
+# ---- streams and promises ----------------------------------------------------------------------------------------------------------
 
 
 def _stream(old: Contract, new: Contract) -> Iterator[Change]:
@@ -170,13 +275,26 @@ def _stream(old: Contract, new: Contract) -> Iterator[Change]:
         yield Change("breaking", "", f"the stream changed from {old.source.stream} to {new.source.stream}")
     if lost := [topic for topic in old.source.topics if topic not in new.source.topics]:
         yield Change("breaking", "", f"the topic {_list(lost)} is no longer read")
+    if gained := [topic for topic in new.source.topics if topic not in old.source.topics]:
+        yield Change("additive", "", f"the topic {_list(gained)} is read too")
+    yield from _accepted(old, new)
+    for what, before, after in (("eventTime", old.event_time, new.event_time), ("dedupeKey", old.dedupe_key, new.dedupe_key)):
+        if before != after:
+            yield Change("breaking", after, f"the {what} changed from {before} to {after}")
+
+
+def _accepted(old: Contract, new: Contract) -> Iterator[Change]:
+    """What the gate takes: a producer's side, as a whole."""
+    if old.event_title != new.event_title:
+        yield Change(
+            "breaking", "", f"the schemaTitle changed from {old.event_title} to {new.event_title}, so events of the old are refused"
+        )
+    if (majors := (_numbers(old.version)[0], _numbers(new.version)[0]))[0] != majors[1]:
+        yield Change("breaking", "", f"the major version changed from {majors[0]} to {majors[1]}, so events of the old are refused")
     if old.closed != new.closed:
         yield Change(
             "breaking" if new.closed else "widening", "", f"the event {'no longer' if new.closed else 'now'} accepts undeclared fields"
         )
-    for what, before, after in (("eventTime", old.event_time, new.event_time), ("dedupeKey", old.dedupe_key, new.dedupe_key)):
-        if before != after:
-            yield Change("breaking", after, f"the {what} changed from {before} to {after}")
     if (old.json_schema, old.extra_schema) != (new.json_schema, new.extra_schema):
         yield Change("breaking", "", "the event schema's rules on the whole event changed")
     if new.max_event_bytes != old.max_event_bytes:
@@ -241,6 +359,43 @@ def changes_against(project: Path, git_ref: str) -> Mapping[str, list[Change]]:
 
 
 def _compared(file: str, old: Contract, new: Contract) -> list[Problem]:
+    return [*_status_lowered(file, old, new), *_version_lowered(file, old, new), *_changed(file, old, new)]
+
+
+def _status_lowered(file: str, old: Contract, new: Contract) -> list[Problem]:
+    if old.status not in _RELIED_ON or new.status not in ("proposed", "draft"):
+        return []
+    return [
+        Problem(
+            file,
+            new.lines.get(("status",), 1),
+            "contract-status-lowered",
+            f"The {old.status} product {new.key} becomes {a(new.status)}, but others may rely on it.",
+            "Keep it active, or set it to status: deprecated.",
+        )
+    ]
+
+
+def _version_lowered(file: str, old: Contract, new: Contract) -> list[Problem]:
+    if _numbers(new.version) >= _numbers(old.version):
+        return []
+    return [
+        Problem(
+            file,
+            new.lines.get(("version",), 1),
+            "contract-version-lowered",
+            f"The version of {new.key} goes back from {old.version} to {new.version}.",
+            "Raise the version instead.",
+            "error" if old.status in _RELIED_ON else "warning",
+        )
+    ]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def _changed(file: str, old: Contract, new: Contract) -> list[Problem]:
     changes = diff(old, new)
     breaking = [change for change in changes if change.kind == "breaking"]
     if breaking:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from platform_resources.contracts.diff import changes_against, check_against, diff
+from platform_resources.contracts.model import Contract
 from platform_resources.errors import PlatformError
 from tests.contracts.conftest import STREAM, TABLE, Read, sound
 
@@ -37,7 +38,9 @@ TABLE_CHANGES = [
     ("partitioned: true", "partitioned: false", "breaking", "the partitions changed from identity(day) to none"),
     ("Money taken.", "Money.", "documentation", "the description, tags or classification of amount changed"),
     ("Sales per shop and day.", "Sales.", "documentation", "title, words, status, owners or tags changed"),
-    ("name: some_rows", "name: rows", "widening", "the check some_rows was removed"),
+    ("name: some_rows", "name: rows", "documentation", "the check some_rows is called rows now"),
+    ("version: 1.2.0", "version: 1.2.0\nname: Takings", "documentation", "title, words, status, owners or tags changed"),
+    ("status: active", "status: deprecated", "documentation", "title, words, status, owners or tags changed"),
 ]
 STREAM_CHANGES = [
     (
@@ -74,6 +77,37 @@ STREAM_CHANGES = [
 ]
 
 
+NULLABLE = "customProperties: [{property: nullable, value: true}]"
+STREAM_CHANGES += [
+    ("version: 1.0.0", "version: 2.0.0", "breaking", "the major version changed from 1 to 2, so events of the old are refused"),
+    ("version: 1.0.0", "version: 1.9.0\nname: Orders placed", "documentation", "title, words, status, owners or tags changed"),
+    (
+        "- {property: stream, value: shop.orders.v1}",
+        "- {property: stream, value: shop.orders.v1}\n      - {property: schemaTitle, value: shop/order}",
+        "breaking",
+        "the schemaTitle changed from shop/orders to shop/order, so events of the old are refused",
+    ),
+    (
+        "- {property: stream, value: shop.orders.v1}",
+        "- {property: stream, value: shop.orders.v1}\n      - {property: topics, value: [shop.orders.v1, b]}",
+        "additive",
+        "the topic b is read too",
+    ),
+    (
+        "{name: id, logicalType: string,",
+        f"{{name: id, logicalType: string, required: true, {NULLABLE},",
+        "breaking",
+        "events without meta.id are refused now",
+    ),
+    (
+        "      - {name: order_id",
+        f"      - {{name: more, logicalType: string, required: true, {NULLABLE}, description: M.}}\n      - {{name: order_id",
+        "breaking",
+        "column more was added, and events without it are refused",
+    ),
+]
+
+
 @pytest.mark.parametrize(
     ("text", "old", "new", "kind", "message"), [(TABLE, *case) for case in TABLE_CHANGES] + [(STREAM, *case) for case in STREAM_CHANGES]
 )
@@ -83,6 +117,58 @@ def test_a_change_is_told_by_its_kind_and_in_words(read: Read, text: str, old: s
     assert (kind, message) in [(change.kind, change.message) for change in changes], changes
     if kind != "breaking":
         assert not [change for change in changes if change.kind == "breaking"]
+
+
+UNIQUE = "{name: c, metric: duplicateValues, mustBe: 0, arguments: {properties: [day, shop]}}"
+KNOWN = "{name: c, metric: invalidValues, mustBe: 0, arguments: {validValues: [a, b], maxLength: 5}}"
+MISSING = "{name: c, metric: missingValues, mustBe: 0, arguments: {missingValues: [null, '', x]}}"
+QUERY = "{name: c, type: sql, query: 'select count(*) from {object} where amount < 0', mustBe: 0}"
+ROWS = "{name: c, metric: rowCount, mustBeGreaterThan: 100}"
+SHARE = "{name: c, metric: duplicateValues, mustBeLessThan: 5, unit: percent, arguments: {properties: [day]}}"
+
+
+@pytest.mark.parametrize(
+    ("check", "old", "new", "kind", "message"),
+    [
+        (UNIQUE, "mustBe: 0", "mustBe: 0, severity: warning", "breaking", "the check c only warns now"),
+        (UNIQUE, UNIQUE, "", "breaking", "the check c was removed"),
+        (UNIQUE, "mustBe: 0", "mustBeLessThan: 5", "breaking", "the check c asks mustBeLessThan 5 rows instead of mustBe 0 rows"),
+        (UNIQUE, "[day, shop]", "[day, shop, amount]", "breaking", "the check c is on day, shop, amount instead of day, shop"),
+        (UNIQUE, "[day, shop]", "[day]", "additive", "the check c is on day instead of day, shop"),
+        (UNIQUE, "mustBe: 0", "mustBe: 0, customProperties: [{property: scope, value: commit}]", "breaking",
+         "the check c judges the commit instead of the partition"),
+        (UNIQUE, "name: c", "name: d", "documentation", "the check c is called d now"),
+        (UNIQUE.replace("mustBe: 0", "mustBe: 0, severity: warning"), ", severity: warning", "", "additive",
+         "the check c blocks publication now"),
+        (UNIQUE.replace("mustBe: 0", "mustBe: 0, severity: warning"), "mustBe: 0", "mustBe: 9", "widening",
+         "the check c asks mustBe 9 rows instead of mustBe 0 rows"),
+        (KNOWN, "[a, b]", "[a, b, c]", "breaking", "validValues of c changed from ['a', 'b'] to ['a', 'b', 'c']"),
+        (KNOWN, "[a, b]", "[a]", "additive", "validValues of the check c changed from ['a', 'b'] to ['a']"),
+        (KNOWN, "maxLength: 5", "maxLength: 4", "additive", "maxLength of the check c changed from 5 to 4"),
+        (KNOWN, ", maxLength: 5", "", "breaking", "maxLength of the check c changed from 5 to None"),
+        (KNOWN, "maxLength: 5", "maxLength: 5, pattern: a", "additive", "pattern of the check c changed from None to a"),
+        (MISSING, ", x]", "]", "breaking", "missingValues of the check c changed from [None, '', 'x'] to [None, '']"),
+        (MISSING, ", x]", ", x, y]", "additive", "missingValues of the check c changed from [None, '', 'x'] to [None, '', 'x', 'y']"),
+        (QUERY, "amount < 0", "0 > amount", "widening", "the query of the check c changed"),
+        (ROWS, "100", "50", "widening", "the check c asks mustBeGreaterThan 50 rows instead of mustBeGreaterThan 100 rows"),
+        (ROWS, "100", "200", "additive", "the check c asks mustBeGreaterThan 200 rows instead of mustBeGreaterThan 100 rows"),
+        (ROWS, ROWS, "", "widening", "the check c was removed"),
+        (SHARE, "mustBeLessThan: 5", "mustBeLessThan: 6", "widening",
+         "the check c asks mustBeLessThan 6 percent instead of mustBeLessThan 5 percent"),
+        (SHARE, "mustBeLessThan: 5", "mustBe: 0", "additive", "the check c asks mustBe 0 percent instead of mustBeLessThan 5 percent"),
+    ],
+)  # fmt: skip
+def test_to_loosen_a_check_that_lets_no_bad_row_through_is_breaking(
+    read: Read, check: str, old: str, new: str, kind: str, message: str
+) -> None:
+    def contract(rule: str) -> Contract:
+        if check in (KNOWN, MISSING):
+            return sound(read(TABLE.replace("description: Shop.", f"description: Shop., quality: [{rule}]")))
+        return sound(read(TABLE + (f"      - {rule}\n" if rule else "")))
+
+    assert old in check
+    changes = diff(contract(check), contract(check.replace(old, new)))
+    assert [(change.kind, change.message) for change in changes] == [(kind, message.replace("of c changed", "of the check c changed"))]
 
 
 def test_no_change_is_no_change(read: Read, table: dict[str, Any]) -> None:
@@ -117,7 +203,10 @@ def rewrite(project: Path, old: str, new: str, name: str = "sales") -> None:
 def test_a_breaking_change_of_an_active_product_is_an_error_that_names_the_way_out(repository: Path) -> None:
     rewrite(repository, "decimal(18,2)", "double")
     rewrite(repository, "status: active", "status: draft")  # no way round: the old one was active
-    (problem,) = check_against(repository, "HEAD")
+    problem, lowered = check_against(repository, "HEAD")[::-1]
+    assert (lowered.severity, lowered.code, lowered.line, lowered.message) == (
+        "error", "contract-status-lowered", 5, "The active product shop/sales becomes a draft, but others may rely on it.",
+    )  # fmt: skip
     assert (problem.severity, problem.code, problem.file, problem.line) == (
         "error",
         "contract-breaking-change",
@@ -136,6 +225,33 @@ def test_a_draft_may_break(repository: Path) -> None:
     rewrite(repository, "decimal(18,2)", "double")
     (problem,) = check_against(repository, "HEAD")
     assert (problem.severity, problem.code) == ("warning", "contract-breaking-change")
+
+
+def test_a_draft_becomes_active_freely_and_an_active_product_no_draft(repository: Path) -> None:
+    rewrite(repository, "status: active", "status: draft")
+    assert [(p.severity, p.code) for p in check_against(repository, "HEAD")] == [("error", "contract-status-lowered")]
+    git(repository, "commit", "-qam", "draft")
+    rewrite(repository, "status: draft", "status: active")
+    rewrite(repository, "version: 1.2.0", "version: 1.2.0\nname: Takings per day")
+    assert check_against(repository, "HEAD") == []
+
+
+def test_a_version_goes_only_up(repository: Path) -> None:
+    rewrite(repository, "version: 1.2.0", "version: 1.1.9")
+    assert [(p.severity, p.code, p.line, p.message) for p in check_against(repository, "HEAD")] == [
+        ("error", "contract-version-lowered", 4, "The version of shop/sales goes back from 1.2.0 to 1.1.9.")
+    ]
+    rewrite(repository, "version: 1.1.9", "version: 1.10.0")
+    assert check_against(repository, "HEAD") == []
+
+
+def test_the_next_major_version_of_an_active_stream_is_a_new_product(repository: Path) -> None:
+    rewrite(repository, "version: 1.0.0", "version: 2.0.0", "orders")
+    (problem,) = check_against(repository, "HEAD")
+    assert (problem.severity, problem.code) == ("error", "contract-breaking-change")
+    rewrite(repository, "version: 2.0.0", "version: 1.1.0", "orders")
+    rewrite(repository, "version: 1.2.0", "version: 2.0.0")
+    assert check_against(repository, "HEAD") == []  # no producer keeps the version of a table
 
 
 def test_a_widening_change_asks_for_a_new_version(repository: Path) -> None:
