@@ -46,11 +46,11 @@ def doctor_command(profile: str | None, as_json: bool) -> None:
     findings = [finding for finding in examine(settings) if profile in (None, finding.profile)]
 
     def draw(console: Console) -> None:
-        columns = [Col("profile", keep=True), Col("needs", keep=True), Col("", keep=True), Col("found")]
+        columns = [Col("profile", keep=True), Col("needs", keep=True), Col("state", keep=True), Col("found", wrap=True)]
         draw_table(console, columns, [(f.profile, f.need, "ok" if f.ok else "MISSING", f.found) for f in findings])
         for finding in findings:
             if not finding.ok:
-                console.print(f"{finding.need}: {finding.remedy}", soft_wrap=True)
+                console.print(f"{finding.profile}, {finding.need}: {finding.remedy}", soft_wrap=True)
 
     missing = [finding for finding in findings if not finding.ok and finding.profile == judged]
     answer({"ok": not missing, "profile": judged, "findings": [asdict(finding) for finding in findings]}, as_json=as_json, human=draw)

@@ -183,12 +183,20 @@ def console(*, stderr: bool = False) -> Console:
 
 @dataclass(frozen=True)
 class Col:
-    """A column of a table for people: header, right-aligned for numbers, cut when long, `keep` never cut nor wrapped."""
+    """A column of a table for people: header, right-aligned for numbers, cut when long.
+
+    `keep` is never cut nor wrapped, `wrap` goes on in the next line, `spare` is left out as a whole where the table has no room for it.
+    """
 
     header: str
     right: bool = False
     keep: bool = False
+    wrap: bool = False
+    spare: bool = False
     style: str | None = None
+
+
+_GAP = 2
 
 
 def draw_table(target: Console, columns: Sequence[Col], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
@@ -197,10 +205,22 @@ def draw_table(target: Console, columns: Sequence[Col], rows: Iterable[Sequence[
     from rich.table import Table
     from rich.text import Text
 
-    cells = [[cell if isinstance(cell, Text) else Text(human(cell), overflow="ellipsis", no_wrap=True) for cell in row] for row in rows]
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False, show_edge=False)
-    for index, column in enumerate(columns):
-        width = max([len(column.header), *(row[index].cell_len for row in cells)])
+    cells = [
+        [
+            cell if isinstance(cell, Text) else Text(human(cell), overflow="fold" if column.wrap else "ellipsis", no_wrap=not column.wrap)
+            for cell, column in zip(row, columns, strict=True)
+        ]
+        for row in rows
+    ]
+    widths = [max([len(column.header), *(row[index].cell_len for row in cells)]) for index, column in enumerate(columns)]
+    shown = _shown_columns(columns, widths, target.width)
+    columns, widths = [columns[index] for index in shown], [widths[index] for index in shown]
+    cells = [[row[index] for index in shown] for row in cells]
+    table = Table(
+        box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", padding=(0, _GAP - 1, 0, 0), pad_edge=False,
+        show_edge=False,
+    )  # fmt: skip
+    for column, width in zip(columns, widths, strict=True):
         least = width if column.keep else min(width, 8)
         table.add_column(
             column.header,
@@ -213,6 +233,17 @@ def draw_table(target: Console, columns: Sequence[Col], rows: Iterable[Sequence[
     for row in cells:
         table.add_row(*row)
     target.print(table)
+
+
+def _shown_columns(columns: Sequence[Col], widths: Sequence[int], room: int) -> list[int]:
+    """Indices of the columns to draw: without the spare ones, the last first, as long as something would have to be cut."""
+    shown = list(range(len(columns)))
+    for index in reversed(range(len(columns))):
+        if sum(widths[i] for i in shown) + _GAP * (len(shown) - 1) <= room:
+            break
+        if columns[index].spare:
+            shown.remove(index)
+    return shown
 
 
 def human(value: Any) -> str:  # noqa: PLR0911 - one line per type

@@ -102,7 +102,7 @@ def list_command(domain: str | None, as_json: bool) -> None:
             Col("status", keep=True),
             Col("rows", right=True, keep=True),
             Col("owner"),
-            Col("title"),
+            Col("title", spare=True),
         ]
         draw_table(
             console, columns, [(p["product"], p["kind"], p["status"], p["rows"], ", ".join(p["owners"]), p["title"]) for p in chosen]

@@ -196,7 +196,9 @@ def _draw_checks(console: Console, outcome: Outcome) -> None:
     rows: list[tuple[Any, ...]] = [
         (check["name"], "passed" if check["passed"] else "FAILED", check["severity"], check["description"]) for check in outcome.checks
     ]
-    draw_table(console, [Col("check", keep=True), Col("result", keep=True), Col("severity", keep=True), Col("what was found")], rows)
+    draw_table(
+        console, [Col("check", keep=True), Col("result", keep=True), Col("severity", keep=True), Col("what was found", wrap=True)], rows
+    )
 
 
 def _raise_fault(outcome: Outcome) -> None:

@@ -152,9 +152,14 @@ def _draw_product(console: Console, shown: dict[str, Any]) -> None:
         for c in shown["columns"]
         for path in [c["name"]]
     ]
-    draw_table(console, [Col("column", keep=True), Col("type", keep=True), Col("", keep=True), Col("what it means")], rows)
+    console.print()
+    draw_table(console, [Col("column", keep=True), Col("type", keep=True), Col("", keep=True), Col("what it means", wrap=True)], rows)
     if shown["checks"]:
         checks = [(c["name"], c["severity"], c["scope"], c["description"] or c["metric"]) for c in shown["checks"]]
-        draw_table(console, [Col("check", keep=True), Col("severity", keep=True), Col("scope", keep=True), Col("what it holds")], checks)
+        console.print()
+        draw_table(
+            console, [Col("check", keep=True), Col("severity", keep=True), Col("scope", keep=True), Col("what it holds", wrap=True)], checks
+        )
+    console.print()
     console.print(shown["snippets"]["sql"], soft_wrap=True)
     console.print(shown["snippets"]["python"], soft_wrap=True)

@@ -232,13 +232,13 @@ def _check(check: Any, record: Any) -> dict[str, Any]:
 def draw_status(console: Console, found: Sequence[Mapping[str, Any]], settings: Settings) -> None:
     """The table of `sdp status`."""
     columns = [
-        Col("product", keep=True), Col("rows", right=True, keep=True), Col("last event", keep=True), Col("lag", right=True, keep=True),
-        Col("behind", right=True, keep=True), Col("last run", keep=True), Col("checks", keep=True),
+        Col("product", keep=True), Col("rows", right=True, keep=True), Col("last event", keep=True, spare=True),
+        Col("lag", right=True, keep=True), Col("waiting", right=True, keep=True), Col("last run", keep=True), Col("checks", keep=True),
     ]  # fmt: skip
     rows = [
         (
             p["product"],
-            p["rows"],
+            p["rows"] if p["snapshot_id"] is not None else None,
             p["last_event_time"],
             duration(p["lag_seconds"]),
             p["lag_events"],
@@ -278,5 +278,5 @@ def _checks_text(product: Mapping[str, Any]) -> Text:
     if not passed:
         return Text("-")
     if passed < len(checks):
-        return Text(f"{passed} passed, {len(checks) - passed} not run")
+        return Text(f"{passed} of {len(checks)} ran")  # the others have not yet; none of these failed
     return Text(f"{passed} of {passed} passed", style="green")

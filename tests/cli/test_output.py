@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from uuid import UUID
@@ -93,6 +94,21 @@ def test_a_table_keeps_to_the_width_and_never_cuts_what_is_to_be_kept(width: int
     assert "activity/edit_statistics" in out.getvalue()
     assert "…" in out.getvalue()
     assert len([line for line in lines if line.strip()]) == 4, out.getvalue()
+
+
+@pytest.mark.parametrize(("width", "wanted"), [(30, ["a/b", "team:data", "A title"]), (20, ["a/b", "team:data"])])
+def test_a_spare_column_is_left_out_whole_before_another_is_cut(width: int, wanted: list[str]) -> None:
+    out = io.StringIO()
+    columns = [Col("product", keep=True), Col("owner"), Col("title", spare=True)]
+    draw_table(Console(file=out, width=width), columns, [("a/b", "team:data", "A title")])
+    assert re.split(r"\s{2,}", out.getvalue().splitlines()[2].strip()) == wanted
+
+
+def test_what_is_to_be_read_goes_on_in_the_next_line() -> None:
+    out = io.StringIO()
+    draw_table(Console(file=out, width=40), [Col("column", keep=True), Col("what it means", wrap=True)], [("rank", "place " * 20)])
+    assert out.getvalue().count("place") == 20
+    assert max(map(len, out.getvalue().splitlines())) <= 40
 
 
 def test_cells_are_short_and_on_one_line() -> None:
