@@ -16,7 +16,7 @@ from platform_resources.contracts.registry import Registry
 from platform_resources.engines.derivation import Derivation
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.stamp import read_position
-from platform_resources.runs import transform_config
+from platform_resources.runs import drain_config, transform_config
 from platform_resources.sourcing import source
 
 Load = Callable[..., Any]
@@ -187,6 +187,39 @@ def test_a_recomputed_partition_is_published_and_makes_nothing_fresh(
     produce({"customer": "ann", "amount": 5000})
     assert location("shop").execute(location("shop").tick("streams").run_requests[0]).success
     assert not finance.execute(None, "finance/revenue", run_config=config).success  # refused by the check, like any other write
+
+
+def standing(instance: dg.DagsterInstance, name: str) -> Any:
+    """The result of a check of shop/order in the newest run that was to evaluate it; None when that run has none."""
+    key = dg.AssetCheckKey(dg.AssetKey(["shop", "order"]), name)
+    [record] = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+    return record.evaluation if isinstance(record.evaluation, dg.AssetCheckEvaluation) else None
+
+
+def test_a_drain_without_rows_lets_the_last_results_stand(location: Load, produce: Callable[..., None]) -> None:
+    produce({"amount": 3})
+    shop, config = location("shop"), drain_config("drain_shop", until="end")
+    first = shop.execute(None, "shop/order", run_config=config)
+    assert checks(location, first) == {"amounts_are_not_absurd": True, "customers_are_named": False}
+    for _ in range(2):  # what stands goes on standing, and names the run that found it
+        again = shop.execute(None, "shop/order", run_config=config)
+        assert checks(location, again) == {"amounts_are_not_absurd": True, "customers_are_named": False}
+        assert standing(shop.instance, "customers_are_named").metadata["sdp/standing_since"].value == first.run_id
+
+
+def test_a_result_that_refused_a_batch_does_not_stand(location: Load, produce: Callable[..., None]) -> None:
+    produce({"customer": "ann", "amount": 3_000_000})
+    shop = location("shop")
+    config = {"until": "end", "skip_checks": ["amounts_are_not_absurd"]}
+    refused = shop.execute(None, "shop/order", run_config=drain_config("drain_shop", until="end"))
+    assert not refused.success
+    assert checks(location, refused)["amounts_are_not_absurd"] is False
+    resting = shop.execute(None, "shop/order", run_config=drain_config("drain_shop", until="end"))
+    assert "amounts_are_not_absurd" not in checks(location, resting)  # neither as passed nor as failed a second time
+    skipping = shop.execute(None, "shop/order", run_config={"ops": {"drain_shop": {"config": config}}})
+    assert skipping.success
+    assert checks(location, skipping) == {"customers_are_named": True}
+    assert standing(shop.instance, "amounts_are_not_absurd") is None
 
 
 def test_a_recomputation_can_be_asked_for(location: Load, produce: Callable[..., None], settings: Settings) -> None:
