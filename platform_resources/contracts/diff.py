@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pyiceberg.types import DecimalType, DoubleType, FloatType, IcebergType, IntegerType, LongType
-
 from platform_resources.contracts.domains import read_domain
 from platform_resources.contracts.durations import show_duration
 from platform_resources.contracts.findings import a
-from platform_resources.contracts.iceberg import partition_columns, type_name
+from platform_resources.contracts.iceberg import partition_columns, type_name, widens
 from platform_resources.contracts.model import Check, Column, Contract, Domain
 from platform_resources.contracts.reading import read_contract
 from platform_resources.contracts.registry import DOMAIN_FILE, PRODUCTS, Registry
@@ -108,13 +106,6 @@ def _nested_kind(column: Column) -> str:
 
 def _widens(old: Column, new: Column) -> bool:
     return old.is_json == new.is_json and widens(old.type, new.type)
-
-
-def widens(old: IcebergType, new: IcebergType) -> bool:
-    """Whether Iceberg may promote a type: int to long, float to double, a decimal to more digits of the same scale."""
-    if isinstance(old, DecimalType) and isinstance(new, DecimalType):
-        return new.scale == old.scale and new.precision >= old.precision
-    return (isinstance(old, IntegerType) and isinstance(new, LongType)) or (isinstance(old, FloatType) and isinstance(new, DoubleType))
 
 
 def _constraints(path: str, old: Column, new: Column) -> Iterator[Change]:

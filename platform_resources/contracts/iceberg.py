@@ -189,6 +189,13 @@ def type_name(column: Column) -> str:
     return str(column.type)
 
 
+def widens(old: IcebergType, new: IcebergType) -> bool:
+    """Whether Iceberg (spec, format version 2) promotes a type: int to long, float to double, a decimal to more digits of one scale."""
+    if isinstance(old, DecimalType) and isinstance(new, DecimalType):
+        return old.scale == new.scale and old.precision <= new.precision
+    return (type(old), type(new)) in {(IntegerType, LongType), (FloatType, DoubleType)}
+
+
 def _partition_spec(contract: Contract, schema: Schema) -> PartitionSpec:
     fields = []
     for index, (path, text) in enumerate(partition_columns(contract)):

@@ -22,10 +22,11 @@ from pyiceberg.typedef import Record
 from platform_resources.config import Settings
 from platform_resources.contracts.iceberg import table_definition
 from platform_resources.contracts.model import Contract
+from platform_resources.contracts.quality import quoted
 from platform_resources.contracts.registry import Registry
 from platform_resources.engines.duck import connect
 from platform_resources.engines.inputs import PinnedInput, least_watermark, pin_inputs
-from platform_resources.engines.partitioning import column_sql, partition_columns, partition_value_sql
+from platform_resources.engines.partitioning import partition_columns, partition_value_sql
 from platform_resources.engines.running import define_views, run_transform
 from platform_resources.engines.sql import key_columns
 from platform_resources.engines.transform import Transform
@@ -328,7 +329,7 @@ class Derivation:
             if len(places) == 1:
                 texts[key] = f"SELECT __input.* FROM ({pinned.rows_sql()}) AS __input {self._semi_join(task, places[0])}"
         define_views(task.con, task.inputs, texts)
-        only = self._semi_join(task, [column.value(f"result.{column_sql(column.name)}") for column in columns])
+        only = self._semi_join(task, [column.value(f"result.{quoted(column.name)}") for column in columns])
         return run_transform(task.con, self.transform, task.inputs, self.definition.schema, restricted=frozenset(texts), only=only)
 
     def _semi_join(self, task: _Task, values: Sequence[str]) -> str:
@@ -379,7 +380,7 @@ class Derivation:
             data = self._recompute_affected(task, columns)
         else:
             define_views(con, inputs, {})
-            only = self._semi_join(task, [column.value(f"result.{column_sql(column.name)}") for column in columns])
+            only = self._semi_join(task, [column.value(f"result.{quoted(column.name)}") for column in columns])
             data = run_transform(con, self.transform, inputs, self.definition.schema, only=only)
         scope = PartitionScope.named(partition)
         staged = stage_overwrite(self.lakehouse, self.definition, data, task.stamp, partitions=scope, fence=task.fence)

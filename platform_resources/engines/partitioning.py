@@ -17,7 +17,7 @@ from pyiceberg.types import (
 )
 
 from platform_resources.contracts.iceberg import TableDefinition
-from platform_resources.engines.types import duck_type, quote
+from platform_resources.engines.types import duck_type
 
 
 def partition_value_sql(expression: str, field: PartitionField, kind: IcebergType) -> str | None:
@@ -65,8 +65,3 @@ def partition_columns(definition: TableDefinition) -> list[tuple[str, PartitionF
         (schema.find_column_name(field.source_id) or "", field, schema.find_type(field.source_id))
         for field in definition.partition_spec.fields
     ]
-
-
-def column_sql(path: str) -> str:
-    """A dotted column, each step quoted."""
-    return ".".join(quote(step) for step in path.split("."))

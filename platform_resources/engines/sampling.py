@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Collection, Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -158,8 +158,3 @@ def _simple_value(kind: IcebergType, number: int, chance: random.Random) -> Any:
     if isinstance(kind, BinaryType):
         return bytes([number])
     raise TypeError(f"no values are known for {kind}")
-
-
-def days_drawn() -> list[date]:
-    """Every day that a drawn time can fall on."""
-    return [(START + timedelta(days=offset)).date() for offset in range(DAYS + 1)]

@@ -10,23 +10,17 @@ from dataclasses import dataclass, field
 
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.types import (
-    DecimalType,
-    DoubleType,
-    FloatType,
     IcebergType,
-    IntegerType,
     ListType,
-    LongType,
     MapType,
     NestedField,
     PrimitiveType,
     StructType,
 )
 
-from platform_resources.contracts.iceberg import TableDefinition
+from platform_resources.contracts.iceberg import TableDefinition, widens
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.catalog import MANAGED_PROPERTY, managed_properties
 from platform_resources.lakehouse.partitions import path_of
@@ -116,7 +110,7 @@ def _compare_type(old: IcebergType, new: IcebergType, path: Path, plan: _Plan) -
             plan.breaking.append(f"~ {_dotted((*path, 'key'))} changes from {old.key_type} to {new.key_type}")
         _compare_field(_bare(old.value_field), _bare(new.value_field), (*path, "value"), plan)
     elif old != new:
-        if isinstance(new, PrimitiveType) and _widens(old, new):
+        if isinstance(new, PrimitiveType) and widens(old, new):
             plan.widened.append((path, new))
         else:
             plan.breaking.append(f"~ {_dotted(path)} changes from {old} to {new}")
@@ -130,13 +124,6 @@ def _alike(old: IcebergType, new: IcebergType) -> bool:
     plan = _Plan()
     _compare_type(old, new, (), plan)
     return not plan and not plan.breaking
-
-
-def _widens(old: IcebergType, new: PrimitiveType) -> bool:
-    """The promotions of the Iceberg spec, format version 2."""
-    if isinstance(old, DecimalType) and isinstance(new, DecimalType):
-        return old.scale == new.scale and old.precision <= new.precision
-    return (type(old), type(new)) in {(IntegerType, LongType), (FloatType, DoubleType)}
 
 
 def _spec_difference(metadata: TableMetadata, definition: TableDefinition) -> Iterator[str]:
@@ -179,14 +166,3 @@ def _set_properties(transaction: StagingTransaction, definition: TableDefinition
     gone = [name for name in have.get(MANAGED_PROPERTY, "").split() if name not in wanted and name in have]
     if gone:
         transaction.remove_properties(*gone)
-
-
-def evolved_schema(table: Table, definition: TableDefinition) -> Schema:
-    """The schema that the table would have after the next write.
-
-    Raises:
-        PlatformError: `schema-breaking`.
-    """
-    transaction = StagingTransaction(table)
-    evolve(transaction, definition)
-    return transaction.table_metadata.schema()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pyiceberg.schema import Schema
-from pyiceberg.table import StaticTable, Table
+from pyiceberg.table import Table
 from pyiceberg.types import (
     DecimalType,
     FixedType,
@@ -129,11 +129,6 @@ def arrow_table(table: Table, snapshot_id: int | None = None) -> pa.Table:
     files = live_files(table.io, snapshot, identifier)
     parts = [block for file in files for block in read_data_file(table.io, file.file_path, table.schema(), identifier)]
     return pa.concat_tables([empty_rows(arrow_schema_of(table.schema())), *parts])
-
-
-def static_table(metadata_location: str) -> Table:
-    """The table that a metadata file describes, read-only."""
-    return StaticTable.from_metadata(metadata_location)
 
 
 def snapshot_at(table: Table, when: datetime | int) -> int:
