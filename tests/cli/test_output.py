@@ -7,15 +7,19 @@ import json
 import re
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from pathlib import Path
 from uuid import UUID
 
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from platform_resources.cli import cli
 from platform_resources.cli.output import Col, arrow_rows, draw_table, duration, human, iso, plain, write_json
+from platform_resources.stack.service import ServiceStatus
 
 
 @pytest.mark.parametrize(
@@ -117,3 +121,12 @@ def test_cells_are_short_and_on_one_line() -> None:
     assert human(None) == "-"
     assert human({"a": Decimal("1.0")}) == '{"a": "1.0"}'
     assert [duration(s) for s in (None, 4, 150, 3 * 3600, 86_400 * 3)] == ["-", "4 s", "2 min", "3 h", "3 d"]
+
+
+def test_a_process_id_is_plain_digits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Server:
+        def status(self, _: object) -> ServiceStatus:
+            return ServiceStatus("kafka", True, "127.0.0.1:9092", 9034, tmp_path / "log")
+
+    monkeypatch.setattr("platform_resources.cli.platform._chosen", lambda _: [Server()])
+    assert " 9034 " in CliRunner().invoke(cli, ["stack", "status"]).output
