@@ -222,7 +222,8 @@ def born(pid: int) -> str | None:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
             return None
-        return None if fields[0] in "ZX" else fields[19]
+        threads = int(fields[17])  # the first thread may be dead while others still hold the process's ports and locks, as a JVM's do
+        return None if fields[0] in "ZX" and threads <= 1 else fields[19]
     shown = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return shown.stdout.strip() or None
 

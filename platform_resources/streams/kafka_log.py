@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, IsolationLevel, KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
@@ -25,11 +25,23 @@ from platform_resources.stack.kafka import running_bootstrap
 from platform_resources.streams.log import KeyedEvent, LogRecord, TopicPartition, log_truncated, partition_of
 
 _logger = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STEP = 1000  # messages taken at once
 _MAX_MESSAGE_BYTES = 16 << 20  # an event over the contract's limit is refused with a reason by gate and codec, not by the client
 _NOT_THERE = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})  # noqa: SLF001
 _OUT_OF_RANGE = frozenset({KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET})  # noqa: SLF001
+# A leader is being elected, or has just been and does not know it yet, as for a moment after every start of a broker.
+_SETTLING = frozenset(
+    {
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+    }
+)
 _DOWN = frozenset({KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE})  # noqa: SLF001
 
 
@@ -93,19 +105,32 @@ class KafkaLog:
     def partitions(self, topic: str) -> list[int]:
         """Partition numbers of the topic; [] when it does not exist."""
         found = self._metadata(topic).get(topic)
-        if found is None or (found.error is not None and found.error.code() in _NOT_THERE):
+        if found is None or found.error is not None:
             return []
-        if found.error is not None:
-            raise self._failure(KafkaException(found.error), f"describe the topic {topic}")
         self._partitions[topic] = len(found.partitions)
         return sorted(found.partitions)
 
     def _metadata(self, topic: str | None) -> dict[str, Any]:
-        try:
+        def ask() -> dict[str, Any]:
             found: dict[str, Any] = self._reader().list_topics(topic, timeout=self.timeout).topics
-        except KafkaException as error:
-            raise self._failure(error, "list its topics") from error
-        return found
+            wrong = found[topic].error if topic in found else None
+            if wrong is not None and wrong.code() not in _NOT_THERE:
+                raise KafkaException(wrong)
+            return found
+
+        return self._settled(ask, "list its topics" if topic is None else f"describe the topic {topic}")
+
+    def _settled(self, ask: Callable[[], _Answer], deed: str) -> _Answer:
+        """An answer, waited for while the cluster is still settling who leads."""
+        deadline = time.monotonic() + self.timeout
+        while True:
+            try:
+                return ask()
+            except (KafkaException, TimeoutError) as error:
+                code = error.args[0].code() if isinstance(error, KafkaException) else None
+                if code not in _SETTLING or time.monotonic() > deadline:
+                    raise self._failure(error if isinstance(error, KafkaException) else None, deed) from error
+            time.sleep(0.05)
 
     # --- writing
 
@@ -161,11 +186,12 @@ class KafkaLog:
         wanted = {KafkaPartition(topic, number): which for number in self.partitions(topic)}
         if not wanted:
             return {}
-        try:
+
+        def ask() -> dict[int, int]:
             asked = self._admin().list_offsets(wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self.timeout)
             return {tp.partition: future.result(self.timeout).offset for tp, future in asked.items()}
-        except (KafkaException, TimeoutError) as error:
-            raise self._failure(error if isinstance(error, KafkaException) else None, f"tell the offsets of the topic {topic}") from error
+
+        return self._settled(ask, f"tell the offsets of the topic {topic}")
 
     def read(
         self, positions: Mapping[TopicPartition, int], *, max_events: int, timeout: float, max_bytes: int | None = None

@@ -15,7 +15,7 @@ import pytest
 from platform_resources.config import Settings
 from platform_resources.errors import PlatformError
 from platform_resources.stack.kafka import Kafka, running_bootstrap
-from platform_resources.stack.service import Service
+from platform_resources.stack.service import Service, born
 from platform_resources.stack.services import SERVICES, service
 from platform_resources.streams.kafka_log import KafkaLog
 
@@ -75,6 +75,24 @@ def test_a_process_id_taken_by_another_process_is_not_ours_to_stop(small: Small,
     file.write_text(file.read_text().replace(f'"pid": {state.pid}', f'"pid": {os.getpid()}'))
     assert not small.status(settings).running
     assert small.down(settings) is False  # and this test is still alive
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="tells threads apart by /proc")
+def test_a_process_lives_until_its_last_thread_has_ended() -> None:
+    """A killed JVM's first thread is often dead some milliseconds before the others let go of its port."""
+    sleeper = "threading.Thread(target=time.sleep, args=(60,)).start()"
+    exit_one_thread = f"import ctypes, threading, time; {sleeper}; ctypes.CDLL(None).pthread_exit(None)"
+    process = subprocess.Popen([sys.executable, "-c", exit_one_thread])
+    try:
+        state = Path(f"/proc/{process.pid}/stat")
+        deadline = time.monotonic() + 20
+        while ") Z " not in state.read_text() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert ") Z " in state.read_text() and born(process.pid) is not None
+    finally:
+        process.kill()
+    process.wait(20)
+    assert born(process.pid) is None
 
 
 def test_a_server_that_ends_at_once_points_to_its_log(settings: Settings) -> None:

@@ -10,11 +10,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -366,6 +367,31 @@ def test_a_broker_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
             log.append("t", [(None, b"x")])
     assert caught.value.code == "log-unreachable"
     assert address in caught.value.message and "sdp stack up kafka" in caught.value.remedy
+
+
+def test_a_leader_that_does_not_know_yet_that_it_leads_is_waited_for(kafka: str, tmp_path: Path, topic: str) -> None:
+    """As for a moment after each start of a broker; which answer comes then is chance, so it is given here, before the broker's own."""
+
+    class Settling:
+        def __init__(self, admin: AdminClient, *codes: int) -> None:
+            self.admin, self.codes = admin, list(codes)
+
+        def list_offsets(self, wanted: dict[TopicPartition, object], **how: object) -> object:
+            if not self.codes:
+                return self.admin.list_offsets(wanted, **how)  # type: ignore[arg-type]
+            failed: Future[object] = Future()
+            failed.set_exception(KafkaException(KafkaError(self.codes.pop(0))))
+            return dict.fromkeys(wanted, failed)
+
+    settings = Settings(home=tmp_path, event_log="kafka", kafka_bootstrap=kafka)
+    with KafkaLog(settings) as log:
+        log.append(topic, [(None, b"x")])
+        log._admin_client = Settling(log._admin(), KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.LEADER_NOT_AVAILABLE)  # type: ignore[assignment]
+        assert log.end_offsets(topic) == {0: 1}
+        log._admin_client = Settling(log._admin(), KafkaError.TOPIC_AUTHORIZATION_FAILED)  # type: ignore[assignment]
+        with pytest.raises(PlatformError) as caught:
+            log.end_offsets(topic)
+        assert caught.value.code == "log-refused"
 
 
 def test_kafka_asked_for_but_not_there_names_the_command(tmp_path: Path) -> None:
