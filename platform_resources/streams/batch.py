@@ -6,17 +6,20 @@ drain is killed and started again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pyarrow as pa
 
 from platform_resources.contracts.model import Contract
 from platform_resources.engines.audit import CheckOutcome
 from platform_resources.failpoints import failpoint
+from platform_resources.streams.canonical import CanonicalForm, older_forms
 from platform_resources.streams.checks import StreamChecks
 from platform_resources.streams.codec import Codec
 from platform_resources.streams.dedupe import CONFLICT, DUPLICATE, FRESH, DedupeWindow, Keys, column_at, keys_of
@@ -61,10 +64,12 @@ class Batch:
 
 
 class Batcher:
-    """Makes batches of one product's records."""
+    """Makes batches of one product's records. `versions` gives the columns that the product had, once for each time they changed."""
 
-    def __init__(self, contract: Contract, checks: StreamChecks, window: DedupeWindow) -> None:
-        self._contract, self._checks, self._window = contract, checks, window
+    def __init__(
+        self, contract: Contract, checks: StreamChecks, window: DedupeWindow, versions: Callable[[], Iterable[Container[str]]]
+    ) -> None:
+        self._contract, self._checks, self._window, self._versions = contract, checks, window, versions
         self._codec = Codec(contract)
 
     def batch(self, records: Sequence[LogRecord], *, reached: Offsets, watermark: Watermark, ends: Offsets, now: datetime) -> Batch:
@@ -85,7 +90,7 @@ class Batcher:
         lagging = {tp: end for tp, end in ends.items() if end > reached.get(tp, 0)}
         failpoint("drain-before-window")
         self._window.reach(min([int(times.min()), *(seen.log for tp, seen in watermark.seen.items() if tp in lagging)]))
-        judged = self._window.judge(keys.take(passing))
+        judged = self._window.judge(keys.take(passing), lambda i, known: self._had(records[index[passing[i]]], known))
         for i in passing[judged == CONFLICT]:
             detail = f"An event with the same {self._contract.dedupe_key} and another payload was ingested within the deduplication window."
             refused.append(Refused(records[index[i]], CONFLICTING, self._contract.dedupe_key, detail))
@@ -108,6 +113,15 @@ class Batcher:
         }
         rows = _with_own_columns(_taken(table, kept), [records[i] for i in index[kept]], times[index[kept]], [hashes[i] for i in kept], now)
         return Batch(rows, refused, counts, reached, advance.watermark, keys.take(kept), verdicts.outcomes)
+
+    def _had(self, record: LogRecord, known: bytes) -> bool:
+        """Whether a good event has had this hash before columns were added to its product."""
+        event = orjson.loads(record.value or b"")
+        return any(form.hash(event) == known for form in self._older)
+
+    @cached_property
+    def _older(self) -> list[CanonicalForm]:
+        return older_forms(self._contract, self._versions())
 
     def _arrivals(self, records: Sequence[LogRecord], index: Longs, rows: pa.Table, times: Longs) -> Arrivals:
         """The inserted rows as the watermark sees them."""

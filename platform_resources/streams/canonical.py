@@ -12,7 +12,8 @@ Of a key that an event repeats the last one counts, as everywhere in the platfor
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from hashlib import blake2b
@@ -85,6 +86,33 @@ class CanonicalForm:
     def hash(self, event: dict[str, Any]) -> bytes:
         """16 bytes that are equal for equal events, and different for others but by a chance of 2**-64 among 2**32 events."""
         return digest(canonical_json(self.normalise(event)))
+
+
+def older_forms(contract: Contract, versions: Iterable[Container[str]]) -> list[CanonicalForm]:
+    """The forms of events before columns were added: each version names the columns (dotted) that were declared then.
+
+    A field was canonical as it came until the contract declared it, so that an event has another hash from then on.
+    """
+    forms: list[tuple[Column, ...]] = []
+    for names in versions:
+        then = _declared(contract.columns, names, "")
+        if then != contract.columns and then not in forms:
+            forms.append(then)
+    return [CanonicalForm(replace(contract, columns=columns)) for columns in forms]
+
+
+def _declared(columns: tuple[Column, ...], names: Container[str], parent: str) -> tuple[Column, ...]:
+    return tuple(_as_declared(column, names, parent + column.name) for column in columns if parent + column.name in names)
+
+
+def _as_declared(column: Column, names: Container[str], path: str) -> Column:
+    if column.fields:
+        return replace(column, fields=_declared(column.fields, names, f"{path}."))
+    if column.element is not None:
+        return replace(column, element=_as_declared(column.element, names, f"{path}.element"))
+    if column.value is not None:
+        return replace(column, value=_as_declared(column.value, names, f"{path}.value"))
+    return column
 
 
 def digest(canonical: bytes) -> bytes:

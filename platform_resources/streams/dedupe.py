@@ -110,10 +110,11 @@ class DedupeWindow:
             self._segments = [kept for segment in self._segments if len((kept := segment.since(floor)).first)]
         self._floor = floor
 
-    def judge(self, rows: Keys) -> npt.NDArray[np.uint8]:
+    def judge(self, rows: Keys, same: Callable[[int, bytes], bool] = lambda _row, _hash: False) -> npt.NDArray[np.uint8]:
         """FRESH, DUPLICATE or CONFLICT for each row, in order, each seeing the fresh rows before it. Remembers nothing.
 
-        A row is compared with the youngest entry of its key, if that is not older than the window before the row's own log time.
+        A row is compared with the youngest entry of its key, if that is not older than the window before the row's own log time. Where
+        the hashes differ, `same` is asked whether the row has that other hash too.
         """
         verdict = np.full(len(rows.times), FRESH, dtype=np.uint8)
         pending: dict[bytes, tuple[int, bytes]] = {}
@@ -123,7 +124,7 @@ class DedupeWindow:
             if known is None or known[0] < moment - self._window:
                 pending[key] = (moment, payload)
             else:
-                verdict[i] = DUPLICATE if known[1] == payload else CONFLICT
+                verdict[i] = DUPLICATE if known[1] == payload or same(i, known[1]) else CONFLICT
         return verdict
 
     def remember(self, rows: Keys) -> None:

@@ -111,7 +111,7 @@ class Drain:
         self._definition, self._quarantine = table_definition(contract), quarantine_definition(contract)
         self._checks = StreamChecks(contract, settings, skip=self._skip)
         self._window = DedupeWindow(contract.dedupe_window // timedelta(microseconds=1), self._inserted_since)
-        self._batcher = Batcher(contract, self._checks, self._window)
+        self._batcher = Batcher(contract, self._checks, self._window, self._versions)
         self._tenure: Tenure | None = None
         self._position: Offsets = {}
         self._ahead: Offsets = {}  # where reading stands, past the position: behind what is buffered and the holes around it
@@ -400,6 +400,10 @@ class Drain:
             epoch=self._held().epoch,
             extra={**self._notes(), EVENT_TIMES: watermark.stamped(), **extra},
         )
+
+    def _versions(self) -> list[set[str]]:
+        table = self.lakehouse.table(self.contract.identifier)
+        return [] if table is None else [set(schema.column_names) for schema in table.schemas().values()]
 
     def _inserted_since(self, since_us: int) -> Keys:
         return inserted_since(self.lakehouse.table(self.contract.identifier), self.contract, since_us)

@@ -22,7 +22,7 @@ from platform_resources.contracts.model import Contract
 from platform_resources.contracts.reading import read_contract
 from platform_resources.contracts.registry import Domain, Registry
 from platform_resources.streams.canonical import event_hash
-from platform_resources.streams.codec import Codec, Decoded
+from platform_resources.streams.codec import Codec, Decoded, _strides
 from tests.streams.codec_kit import event, events, raw, registry
 
 LAW = hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -315,6 +315,15 @@ def test_one_event_that_nobody_foresaw_takes_no_other_with_it(every: Contract, m
         (1, "undecodable", "ArrowCapacityError: unforeseen"),
         (4, "undecodable", "ArrowCapacityError: unforeseen"),
     ]
+
+
+def test_strides_end_by_number_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform_resources.streams.codec._STRIDE", 3)
+    monkeypatch.setattr("platform_resources.streams.codec._STRIDE_BYTES", 10)
+    assert list(_strides([])) == []
+    assert list(_strides([b"1", None, b"1", b"1", b"12345678", b"1", b"1234567890", b"12345678901", b"1"])) == [
+        (0, 3), (3, 6), (6, 7), (7, 8), (8, 9),
+    ]  # fmt: skip
 
 
 def test_batches_longer_than_a_stride_keep_their_order(codec: Codec) -> None:

@@ -16,9 +16,10 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from pyiceberg.table import Table
+from pyiceberg.types import DecimalType, NestedField, StructType, TimestamptzType, UUIDType
 
 from platform_resources.config import Settings
-from platform_resources.contracts.model import Check, Contract, Sla
+from platform_resources.contracts.model import Check, Column, Contract, Sla
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.reading import arrow_table
@@ -208,6 +209,25 @@ def test_duplicates_are_told_apart_by_the_window_of_log_time(house: House) -> No
     report = house.ingest(of, log=log)
     assert (report.inserted, report.quarantined) == (1, 1)
     assert_exact(house.lakehouse, of, records_of(log, TOPIC))
+
+
+def test_a_column_that_is_added_makes_no_conflict_of_a_duplicate(house: House) -> None:
+    """An undeclared field is hashed as it came; once its column is declared, the same text is an instant, a decimal, a UUID."""
+    before = contract(checks=(), closed=False)
+    inner = (Column("at", TimestamptzType(), logical_type="timestamp"), Column("who", UUIDType()))
+    kind = StructType(NestedField(21, "at", TimestamptzType()), NestedField(22, "who", UUIDType()))
+    first = replace(before, version="1.1.0", columns=(*before.columns, Column("price", DecimalType(9, 2), logical_type="number")))
+    more = Column("more", kind, logical_type="object", fields=inner, closed=False)
+    second = replace(first, version="1.2.0", columns=(*first.columns, more))
+    what = {"price": 1.5, "more": {"at": "2026-01-01T00:00:00.000+00:00", "who": "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"}}
+    house.produce(event(1, **what))
+    house.ingest(before)
+    house.produce(event(1, **what), event(2, **what))
+    report = house.ingest(first)
+    assert (report.inserted, report.duplicates, report.quarantined) == (1, 1, 0)
+    house.produce(event(1, **what), event(2, **what), event(1, **{**what, "price": 1.6}), event(2, **{**what, "more": None}))
+    report = house.ingest(second)
+    assert (report.inserted, report.duplicates, report.quarantined) == (0, 2, 2)
 
 
 def test_the_window_is_rebuilt_from_the_files_that_reach_into_it_only(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
