@@ -161,7 +161,7 @@ class Conformer:
     def _list(self, array: pa.Array, target: pa.ListType, path: str) -> pa.Array:
         if not _is_list(array.type) or pa.types.is_map(array.type):
             raise self._type_error(array.type, target, path)
-        values = self._child(array.flatten(), target.value_field, f"{path}.element", None)
+        values = self._child(_flat(array), target.value_field, f"{path}.element", None)
         return pa.ListArray.from_arrays(_offsets(array), values, type=target, mask=_mask(array))
 
     def _map(self, array: pa.Array, target: pa.MapType, path: str) -> pa.Array:
@@ -171,7 +171,7 @@ class Conformer:
             raise self._type_error(array.type, target, path)
         if not listed:
             array = _entries(array)
-        entries = array.flatten()
+        entries = _flat(array)
         key, value = (entries.field("key"), entries.field("value")) if listed else (entries.field(0), entries.field(1))
         keys = self._child(key, target.key_field, f"{path}.key", None)
         values = self._child(value, target.item_field, f"{path}.value", None)
@@ -243,6 +243,11 @@ def _entries(array: pa.MapArray) -> pa.Array:
     return pa.ListArray.from_arrays(pc.subtract(array.offsets, first), entries, mask=_mask(array))
 
 
+def _flat(array: pa.Array) -> pa.Array:
+    """The values of all lists. Arrow cannot flatten lists without any value where a uuid is nested in them."""
+    return array.flatten() if pc.sum(pc.list_value_length(array)).as_py() else array.values.slice(0, 0)
+
+
 def _filled(array: pa.Array) -> pa.Array:
     """The array with its nulls replaced by any value: they lie under absent parents, and Parquet refuses them in required fields."""
     kind = array.type
@@ -250,10 +255,10 @@ def _filled(array: pa.Array) -> pa.Array:
         return pa.StructArray.from_arrays([array.field(index) for index in range(kind.num_fields)], fields=list(kind))
     if pa.types.is_map(kind):
         entries = _entries(array)
-        pairs = entries.flatten()
+        pairs = _flat(entries)
         return pa.MapArray.from_arrays(_offsets(entries), pairs.field(0), pairs.field(1), type=kind)
     if pa.types.is_list(kind):
-        return pa.ListArray.from_arrays(_offsets(array), array.flatten(), type=kind)
+        return pa.ListArray.from_arrays(_offsets(array), _flat(array), type=kind)
     if isinstance(kind, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(kind, _filled(array.storage))
     return pc.fill_null(array, _any_value(kind))
@@ -270,7 +275,7 @@ def _any_value(kind: pa.DataType) -> pa.Scalar:
 
 
 def _offsets(array: pa.Array) -> pa.Array:
-    """Offsets from 0 into `array.flatten()`, which leaves out what lies under null lists and outside a slice."""
+    """Offsets from 0 into `_flat(array)`, which leaves out what lies under null lists and outside a slice."""
     lengths = pc.fill_null(pc.cast(pc.list_value_length(array), pa.int32()), 0)
     return pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths)]) if len(array) else pa.array([0], pa.int32())
 

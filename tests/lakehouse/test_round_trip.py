@@ -194,6 +194,15 @@ def test_a_reader_in_many_small_batches_is_written_like_a_table(
     assert sorted(arrow_table(table_of(lakehouse, definition)).to_pylist(), key=lambda row: row["id"]) == data.to_pylist()
 
 
+def test_a_map_of_uuids_under_an_absent_struct_comes_back_absent(lakehouse: Lakehouse) -> None:
+    uuids = MapType(21, StringType(), 22, UUIDType(), value_required=True)
+    definition = define(("id", LongType(), True), ("s", StructType(NestedField(20, "m", uuids))))
+    schema = arrow_schema_of(definition.schema)
+    data = pa.Table.from_arrays([pa.array([1], pa.int64()), pa.nulls(1, schema.field("s").type)], schema=schema)
+    publish(stage_append(lakehouse, definition, data, Stamp("r1")))
+    assert arrow_table(table_of(lakehouse, definition)).to_pylist() == [{"id": 1, "s": None}]
+
+
 def test_times_at_the_edges_of_the_day_and_before_1970_keep_their_partition(lakehouse: Lakehouse, con: duckdb.DuckDBPyConnection) -> None:
     definition = define(("seen", TimestamptzType()), ("t", TimeType()), partition=[("seen", DayTransform(), "day")])
     data = [
