@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from itertools import dropwhile
 from typing import Any
 
 import dagster as dg
@@ -24,7 +25,7 @@ from platform_resources.engines.audit import CheckOutcome, audit
 from platform_resources.engines.duck import connect
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.staging import Commit, PartitionScope, StagedWrite, publish, stage_append, stage_merge, stage_overwrite
-from platform_resources.lakehouse.stamp import CODE_VERSION, Stamp, ancestors, committed_snapshot, read_stamp, summary_of
+from platform_resources.lakehouse.stamp import CODE_VERSION, Stamp, ancestors, committed_snapshot, read_position, read_stamp, summary_of
 from platform_resources.parts import Parts
 from platform_resources.runs import code_version, refused_branch
 from platform_resources.sourcing import Source, source
@@ -59,11 +60,34 @@ class IcebergIOManager(dg.IOManager):
         try:
             staged = obj if obj is None or isinstance(obj, StagedWrite) else self._stage(context, contract, obj)
             metadata = publish_staged(self._parts, contract, staged, context.run_id, audited=staged is obj)
-            _set_data_version(context, self._parts.lakehouse.table(contract.identifier))
+            self._tell_versions(context, contract)
         except PlatformError as error:
             raise failure_of(error) from None
         lineage = (context.definition_metadata or {}).get(COLUMN_LINEAGE)
         context.add_output_metadata({**metadata, **({COLUMN_LINEAGE: lineage} if lineage is not None else {})})
+
+    def _tell_versions(self, context: dg.OutputContext, contract: Contract) -> None:
+        """Tell Dagster the version of the data, known only now that it is committed, and those of the inputs it was made from.
+
+        Dagster takes an input's version from its last event; a stream has commits that are newer than that, and a run that has read
+        them would be shown as out of step with its input.
+        """
+        try:
+            step = context.step_context
+        except dg.DagsterInvariantViolationError:
+            return  # a context built by hand
+        table = self._parts.lakehouse.table(contract.identifier)
+        version = data_version(table) if table is not None else None
+        if table is None or version is None:
+            return
+        step.set_data_version(context.asset_key, dg.DataVersion(version))
+        for product, snapshot_id in (read_position(table) or {}).items():
+            key = dg.AssetKey(product.split("/"))
+            told = (step.input_asset_records or {}).get(key)
+            source_table = self._parts.lakehouse.table(self._parts.registry.get(product).identifier) if told is not None else None
+            read = data_version(source_table, at=snapshot_id) if source_table is not None else None
+            if told is not None and read is not None:
+                told.data_version = dg.DataVersion(read)
 
     def _stage(self, context: dg.OutputContext, contract: Contract, obj: Any) -> StagedWrite | None:
         """Stage a value as the contract's write mode says; None when this run has already committed it."""
@@ -252,21 +276,12 @@ def _product(key: dg.AssetKey) -> str:
     return key.to_user_string()
 
 
-def data_version(table: Table) -> str | None:
-    """The snapshot that last added or removed a row, as text: heartbeats and moved positions make no new version of the data."""
-    for snapshot in ancestors(table):
+def data_version(table: Table, at: int | None = None) -> str | None:
+    """The snapshot that last added or removed a row, up to the snapshot `at`, as text: heartbeats and moved positions make no new
+    version of the data.
+    """
+    for snapshot in dropwhile(lambda snapshot: at is not None and snapshot.snapshot_id != at, ancestors(table)):
         summary = summary_of(snapshot)
         if any(int(summary.get(f"{what}-data-files", 0)) for what in ("added", "deleted")):
             return str(snapshot.snapshot_id)
     return None
-
-
-def _set_data_version(context: dg.OutputContext, table: Table | None) -> None:
-    """Tell Dagster the version of the data, which is known only now that it is committed."""
-    try:
-        step = context.step_context
-    except dg.DagsterInvariantViolationError:
-        return  # a context built by hand
-    version = data_version(table) if table is not None else None
-    if version is not None:
-        step.set_data_version(context.asset_key, dg.DataVersion(version))

@@ -149,12 +149,12 @@ def last_event_time(table: Table, contract: Contract, settings: Settings) -> dat
 
 
 def _queried_event_time(table: Table, contract: Contract, settings: Settings) -> datetime | None:
+    from platform_resources.contracts.quality import quoted
     from platform_resources.engines.duck import connect
-    from platform_resources.lakehouse.reading import duckdb_scan_sql, quoted
+    from platform_resources.lakehouse.reading import duckdb_scan_sql
 
-    column = ".".join(quoted(part) for part in contract.event_time.split("."))
     with closing(connect(settings)) as con:
-        row = con.sql(f"select epoch_us(max({column})) from {duckdb_scan_sql(table)}").fetchone()  # noqa: S608 - names of the contract, quoted
+        row = con.sql(f"select epoch_us(max({quoted(contract.event_time)})) from {duckdb_scan_sql(table)}").fetchone()  # noqa: S608 - names of the contract, quoted
     return datetime.fromtimestamp(row[0] / 1_000_000, UTC) if row and row[0] is not None else None
 
 

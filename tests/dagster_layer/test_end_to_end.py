@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
+from io_managers.iceberg import data_version
 from platform_resources.config import Settings
 from platform_resources.contracts.registry import Registry
 from platform_resources.engines.derivation import Derivation
@@ -18,6 +19,8 @@ from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.stamp import read_position
 from platform_resources.runs import drain_config, transform_config
 from platform_resources.sourcing import source
+from platform_resources.streams.ingestion import Drain
+from platform_resources.streams.local_log import LocalLog
 
 Load = Callable[..., Any]
 CHECKED = dg.DagsterEventType.ASSET_CHECK_EVALUATION
@@ -94,6 +97,22 @@ def test_events_become_a_checked_derived_product(
     assert f"refused/{refused.run_id}" in after.metadata.refs
     assert read_position(after) == read_position(table)
     assert len(finance.events("finance/revenue")) == 1
+
+
+def test_a_run_is_in_step_with_the_commits_it_read_before_they_were_told(
+    location: Load, produce: Callable[..., None], settings: Settings
+) -> None:
+    """A drain tells of its commits every 15 s only; the UI must not show who read the newest one as out of step."""
+    produce({"customer": "ann", "amount": 3})
+    turn(location)
+    produce({"customer": "bob", "amount": 4})
+    shop, finance = location("shop"), location("finance")
+    order = Registry.load(settings.project).get("shop/order")
+    Drain(order, lakehouse=Lakehouse(settings), log=LocalLog(settings.log_path), run_id="untold", settings=settings).run(until="end")
+    finance.execute(None, "finance/revenue")
+    read = finance.events("finance/revenue")[-1].asset_materialization.tags["dagster/input_data_version/shop/order"]
+    assert read == data_version(Lakehouse(settings).table("shop.order"))
+    assert read != shop.events("shop/order")[-1].asset_materialization.tags["dagster/data_version"]
 
 
 def test_what_nobody_changed_is_published_with_its_reason_only(
