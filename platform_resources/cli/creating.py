@@ -16,7 +16,7 @@ import yaml
 from platform_resources.cli.output import Command, answer, json_option
 from platform_resources.config import Settings, load_settings
 from platform_resources.contracts.people import is_owner
-from platform_resources.contracts.registry import Registry
+from platform_resources.contracts.registry import Registry, normal_key
 from platform_resources.errors import PlatformError
 from platform_resources.workspace import register
 
@@ -87,17 +87,31 @@ def new_domain(name: str, owners: tuple[str, ...], support: str | None, title: s
     help="A stream, from sample events (newline-delimited JSON, .gz too).",
 )
 @click.option("--sql", "sql", metavar="QUERY|FILE", help="A derived product, from a query or a file with one.")
+@click.option("--python", "python", is_flag=True, help="A derived product made by a Python function over the products of --from.")
+@click.option("--from", "inputs", metavar="D/P[,D/P]", help="With --python: the products that the function reads.")
 @click.option("--stream", help="The stream's name; default: what the schema or sample says, else domain.product.")
 @json_option
-def new_product(product: str, schema_file: str | None, sample_file: str | None, sql: str | None, stream: str | None, as_json: bool) -> None:
-    """Draft the contract of PRODUCT (domain/product): a stream's from its schema or a sample, a derived product's from its query.
+def new_product(
+    product: str,
+    schema_file: str | None,
+    sample_file: str | None,
+    sql: str | None,
+    python: bool,
+    inputs: str | None,
+    stream: str | None,
+    as_json: bool,
+) -> None:
+    """Draft PRODUCT (domain/product): a stream's contract from its schema or a sample, a derived product's from its query or inputs.
 
-    A stream needs nothing more: `sdp produce` and `sdp ingest` work at once.
+    A stream needs nothing more: `sdp produce` and `sdp ingest` work at once. A drafted function passes the rows of its first input
+    through: `sdp run` works at once, and you write on from there.
     """
-    given = [value for value in (schema_file, sample_file, sql) if value is not None]
+    given = [value for value in (schema_file, sample_file, sql, python or None) if value is not None]
     if len(given) != 1:
-        raise click.UsageError("Give exactly one of --from-event-schema, --from-sample and --sql.")
-    if sql is not None and stream is not None:
+        raise click.UsageError("Give exactly one of --from-event-schema, --from-sample, --sql and --python.")
+    if python != (inputs is not None):
+        raise click.UsageError("--python and --from go together: --python --from DOMAIN/PRODUCT[,DOMAIN/PRODUCT].")
+    if stream is not None and (sql is not None or python):
         raise click.UsageError("A derived product has no --stream.")
     settings = load_settings()
     domain, name, folder = _place(settings, product)
@@ -105,6 +119,8 @@ def new_product(product: str, schema_file: str | None, sample_file: str | None, 
         texts = {f"{name}.yaml": _from_schema(Path(schema_file), domain, name, stream)}
     elif sample_file is not None:
         texts = {f"{name}.yaml": _from_sample(sample_file, domain, name, stream)}
+    elif inputs is not None:
+        texts = _from_inputs(inputs, domain, name, Registry.load(settings.project))
     else:
         texts = _from_query(sql or "", domain, name, Registry.load(settings.project))
     _write(settings, folder, texts, f"{domain}/{name}")
@@ -173,6 +189,14 @@ def _from_query(sql: str, domain: str, name: str, registry: Registry) -> dict[st
     text = _text(Path(sql)) if is_file else sql
     contract = draft_from_query(text, domain=domain, product=name, registry=registry)
     return {f"{name}.sql": text if text.endswith("\n") else f"{text}\n", f"{name}.yaml": contract}
+
+
+def _from_inputs(inputs: str, domain: str, name: str, registry: Registry) -> dict[str, str]:
+    from platform_resources.contracts.drafting import draft_python
+
+    keys = dict.fromkeys(normal_key(key.strip()) for key in inputs.split(","))
+    function, contract = draft_python([registry.get(key) for key in keys], domain=domain, product=name)
+    return {f"{name}.py": function, f"{name}.yaml": contract}
 
 
 def _text(path: Path) -> str:

@@ -1,10 +1,13 @@
-"""Draft a contract from what a producer has: an event JSON Schema or a sample of events. Returns text; writing files is the CLI's."""
+"""Draft a product from what there is: an event JSON Schema, a sample of events, the contracts that a function is to read.
+
+Returns text; writing files is the CLI's.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +15,7 @@ import yaml
 
 from platform_resources.contracts.columns import COLUMN_NAME
 from platform_resources.contracts.json_schema import EventShape, shape_from_json_schema
+from platform_resources.contracts.model import Contract
 from platform_resources.errors import PlatformError
 
 SAMPLE_EVENTS = 10_000
@@ -232,3 +236,90 @@ def _schema_of(seen: _Seen) -> dict[str, Any]:
     elif kind == "array" and seen.element is not None and seen.element.kinds:
         schema["items"] = _schema_of(seen.element)
     return schema
+
+
+# ---- a Python product --------------------------------------------------------------------------------------------------------------
+
+_PYTHON = '''"""{title}, computed from {read}."""
+
+import polars as pl
+
+from platform_resources import data_product
+
+
+@data_product(inputs={inputs})
+def {product}({parameters}) -> pl.LazyFrame:
+    """The rows of {first} as they are. Go on from here: {key} is what this function returns."""
+    return {parameter}.select(
+{columns}    )
+'''
+_KEPT = ("name", "logicalType", "physicalType", "required", "description", "classification", "tags")
+_KEPT_CUSTOM = frozenset({"unit", "metrics"})
+
+
+def draft_python(inputs: Sequence[Contract], *, domain: str, product: str) -> tuple[str, str]:
+    """A draft transform (Python text, Polars) and its contract (YAML text): the rows of the first input, its declared columns selected.
+
+    Further inputs are parameters that the draft does not use yet. Columns keep type, description, unit and classification, and name
+    their source; keys, partitions, constraints and checks are the new product's own to declare. `_schema` is left out: it is the
+    event's.
+    """
+    first, names = inputs[0], _parameters(inputs)
+    columns = [column for column in first.document["schema"][0]["properties"] if column["name"] != "_schema"]
+    title = product.replace("_", " ").capitalize()
+    read = " and ".join(contract.key for contract in inputs)
+    function = _PYTHON.format(
+        title=title,
+        read=read,
+        inputs="{" + ", ".join(f'"{name}": "{contract.key}"' for name, contract in zip(names, inputs, strict=True)) + "}",
+        product=product,
+        parameters=", ".join(f"{name}: pl.LazyFrame" for name in names),
+        first=first.key,
+        key=f"{domain}/{product}",
+        parameter=names[0],
+        columns="".join(f'        "{column["name"]}",\n' for column in columns),
+    )
+    contract = {
+        "apiVersion": "v3.2.0",
+        "kind": "DataContract",
+        "id": f"{domain}.{product}",
+        "name": title,
+        "version": "1.0.0",
+        "status": "draft",
+        "domain": domain,
+        "description": {"purpose": f"Computed from {read.replace('/', '.')}."},
+        "schema": [
+            {
+                "name": product,
+                "logicalType": "object",
+                "properties": [
+                    _passed_on(column) | {"transformSourceObjects": [f"{first.identifier}.{column['name']}"]} for column in columns
+                ],
+            }
+        ],
+        "slaProperties": [{"property": "latency", "value": 15, "unit": "minutes"}],
+    }
+    head = f"# Drafted with {product}.py. Describe every column and set status: active when others may rely on it.\n"
+    return function, head + yaml.dump(contract, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _parameters(inputs: Sequence[Contract]) -> list[str]:
+    """A parameter name for each input: its own, with its domain's where two inputs are namesakes."""
+    names = [contract.name for contract in inputs]
+    return [contract.name if names.count(contract.name) == 1 else f"{contract.domain}_{contract.name}" for contract in inputs]
+
+
+def _passed_on(declared: Mapping[str, Any]) -> dict[str, Any]:
+    """What holds for a column wherever its values go, nested ones too; what an event owes or how a table is laid out does not."""
+    custom = {entry["property"]: entry["value"] for entry in declared.get("customProperties") or ()}
+    column = {name: declared[name] for name in _KEPT if name in declared and not (name == "required" and custom.get("nullable"))}
+    kept = [{"property": name, "value": value} for name, value in custom.items() if name in _KEPT_CUSTOM]
+    if kept:
+        column["customProperties"] = kept
+    if declared.get("properties"):
+        column["properties"] = [_passed_on(child) for child in declared["properties"]]
+    if declared.get("items"):
+        column["items"] = _passed_on(declared["items"])
+    if declared.get("map"):
+        column["map"] = {part: _passed_on(declared["map"][part]) for part in ("key", "value")}
+    return column

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Project, reading
+from tests.cli.conftest import Project, forget, reading
 
 
 def test_a_domain_is_made_registered_and_accepted(project: Project) -> None:
@@ -101,9 +101,38 @@ def test_a_derived_product_is_drafted_from_its_query(weather: Project) -> None:
     assert weather.json("show", "weather/reading")["consumers"] == ["weather/daily"]
 
 
+def test_a_python_product_is_drafted_from_its_inputs_and_computes(weather: Project) -> None:
+    sample = weather.events("readings.ndjson", [reading(number) for number in range(20)])
+    weather.ok("new", "product", "weather/reading", "--from-sample", str(sample))
+    sql = """select station, [{'a': 1.5::decimal(9,2), 'b': uuid()}] as list, map {'k': now()} as map, 'x'::blob as raw, 
+             time '12:00' as noon, timestamp '2026-01-01' as local, '{}'::json as text, true as yes, date '2026-01-01' as day from weather.reading"""
+    weather.ok("new", "product", "weather/kinds", "--sql", sql)
+    weather.ok("produce", "weather.reading.v1", str(sample))
+    weather.ok("ingest", "weather/reading")
+    weather.ok("run", "weather/kinds")
+    for product, inputs in (
+        ("weather/copy", "weather/reading"),
+        ("weather/both", "weather.kinds, weather/reading"),
+        ("weather/pl", "weather/copy"),
+    ):
+        made = weather.json("new", "product", product, "--python", "--from", inputs)
+        assert made["files"] == [f"data_products/{product}.py", f"data_products/{product}.yaml"]
+        assert weather.json("check")["ok"]
+        forget()  # a command is a process of its own and loads the location as it is now
+        assert weather.json("run", product)["rows_written"] == 20
+        assert weather.json("run", product)["reason"] == "no input has a new snapshot"
+    columns = {column["name"]: column for column in weather.json("show", "weather/copy")["columns"]}
+    assert set(columns) >= {"station", "temperature", "meta.dt"}
+    assert not [name for name in columns if name.startswith("_")]
+    assert weather.json("show", "weather/both")["inputs"] == ["weather/kinds", "weather/reading"]
+    text = "select station, temperature from weather.{} order by all"
+    assert weather.json("query", text.format("copy")) == weather.json("query", text.format("reading"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["weather/x", "--python", "--from", "weather/nothing"], "There is no product weather/nothing."),
         (["reading", "--sql", "select 1"], "'reading' names no domain. Write domain/product. [product-name]"),
         (["weather/Reading", "--sql", "select 1"],
          "'Reading' is no name for a product. Use lower-case letters, digits and single underscores, a letter first, no Python keyword. [product-name]"),  # noqa: E501
@@ -143,6 +172,17 @@ def test_a_second_product_of_one_stream_is_refused_and_leaves_nothing(weather: P
     assert weather.json("check")["ok"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["--sql", "x", "--from-sample", "y"], ["--sql", "x", "--stream", "s"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--sql", "x", "--from-sample", "y"],
+        ["--sql", "x", "--stream", "s"],
+        ["--python"],
+        ["--from", "weather/reading"],
+        ["--sql", "x", "--from", "weather/reading"],
+        ["--python", "--from", "weather/reading", "--stream", "s"],
+    ],
+)
 def test_wrong_usage_is_status_two(weather: Project, arguments: list[str]) -> None:
     assert weather.sdp("new", "product", "weather/x", *arguments).exit_code == 2
