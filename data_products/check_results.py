@@ -16,6 +16,7 @@ from platform_resources.engines.audit import CheckOutcome
 from platform_resources.runs import asset_key_parts
 
 SHOWN_ROWS = 5
+REMEMBERED_RESULTS = 100  # retries of a failing product come at most once an hour
 STANDING = "sdp/standing_since"  # the run that evaluated the check; no row has changed since
 
 
@@ -50,7 +51,9 @@ def check_evaluations(contract: Contract, outcomes: Iterable[CheckOutcome]) -> l
     ]
 
 
-def standing_evaluations(context: dg.AssetExecutionContext, contract: Contract, told: Collection[str] = ()) -> list[AssetCheckEvaluation]:
+def standing_evaluations(
+    context: dg.AssetExecutionContext, contract: Contract, told: Collection[str] = (), *, published: Collection[str] | None = None
+) -> list[AssetCheckEvaluation]:
     """The last results of those checks that this run was to evaluate and had no new row for: what was found still holds.
 
     Dagster plans every selected check when a run starts and shows one without a result as skipped, so that a heartbeat would hide what
@@ -60,28 +63,40 @@ def standing_evaluations(context: dg.AssetExecutionContext, contract: Contract, 
         context: of the run, which evaluates the checks of `told` itself.
         contract: the product.
         told: names, in the contract, of the checks that have a result already.
+        published: the runs that made the product's history, where the published rows are known to be all that there is to check: then
+            a refused write in between, a mistake since reverted say, is passed over. Without it only the very last result can stand.
     """
     last: list[AssetCheckEvaluation] = []
     for check, spec in zip(contract.checks, asset_check_specs(contract), strict=True):
         if check.name in told or spec.key not in context.selected_asset_check_keys:
             continue
-        concluded = {Status.SUCCEEDED, Status.FAILED}
-        for record in context.instance.event_log_storage.get_asset_check_execution_history(spec.key, limit=1, status=concluded):
-            found = record.evaluation
-            if isinstance(found, AssetCheckEvaluation) and (found.passed or not check.blocking):
-                since = found.metadata.get(STANDING, dg.MetadataValue.dagster_run(record.run_id))
-                last.append(
-                    AssetCheckEvaluation(
-                        asset_key=found.asset_key,
-                        check_name=found.check_name,
-                        passed=found.passed,
-                        severity=found.severity,
-                        description=found.description,
-                        metadata={**found.metadata, STANDING: since},
-                        blocking=found.blocking,
-                    )
-                )
+        found = _standing(context.instance, spec.key, published)
+        if found is not None and (found.passed or not check.blocking):
+            last.append(found)
     return last
+
+
+def _standing(instance: dg.DagsterInstance, key: dg.AssetCheckKey, published: Collection[str] | None) -> AssetCheckEvaluation | None:
+    """The newest result of a check, or the newest that a run of `published` found or repeated, marked with the run that found it."""
+    history = instance.event_log_storage.get_asset_check_execution_history(
+        key, limit=1 if published is None else REMEMBERED_RESULTS, status={Status.SUCCEEDED, Status.FAILED}
+    )
+    for record in history:
+        found = record.evaluation
+        if not isinstance(found, AssetCheckEvaluation):
+            continue
+        since = found.metadata.get(STANDING, dg.MetadataValue.dagster_run(record.run_id))
+        if published is None or {record.run_id, since.value} & set(published):
+            return AssetCheckEvaluation(
+                asset_key=found.asset_key,
+                check_name=found.check_name,
+                passed=found.passed,
+                severity=found.severity,
+                description=found.description,
+                metadata={**found.metadata, STANDING: since},
+                blocking=found.blocking,
+            )
+    return None
 
 
 def _named(contract: Contract, outcomes: Iterable[CheckOutcome]) -> list[tuple[str, CheckOutcome]]:

@@ -15,6 +15,7 @@ from platform_resources.contracts.specs import asset_check_specs, asset_spec
 from platform_resources.engines.derivation import Derivation, Derived
 from platform_resources.engines.transform import Transform
 from platform_resources.errors import PlatformError
+from platform_resources.lakehouse.stamp import RUN_ID, ancestors, summary_of
 from platform_resources.locks import hold
 from platform_resources.parts import Parts
 from platform_resources.runs import asset_key_parts, code_version, refused_branch, run_lock, table_pool, transform_op
@@ -99,7 +100,7 @@ def derived_asset(product: DerivedProduct) -> dg.AssetsDefinition:
 def _audited(context: dg.AssetExecutionContext, product: DerivedProduct, derived: Derived) -> Iterator[dg.AssetCheckResult]:
     """The results of the checks, all of them before the refusal: Dagster records them, and no materialisation."""
     if derived.staged is None or stands_audited(derived.staged):
-        for evaluation in standing_evaluations(context, product.contract):
+        for evaluation in standing_evaluations(context, product.contract, published=_published_runs(product)):
             context.log_event(evaluation)
         return
     outcomes = audit_staged(product.parts, product.contract, derived.staged)
@@ -108,6 +109,12 @@ def _audited(context: dg.AssetExecutionContext, product: DerivedProduct, derived
     if failed:
         derived.staged.refuse(refused_branch(context.run_id))
         raise refusal(product.contract, context.run_id, failed)
+
+
+def _published_runs(product: DerivedProduct) -> frozenset[str]:
+    """The runs whose commits are the product's history; a refused write is on no ancestor of its head."""
+    table = product.parts.lakehouse.table(product.contract.identifier)
+    return frozenset(summary_of(snapshot).get(RUN_ID, "") for snapshot in ancestors(table)) if table is not None else frozenset()
 
 
 def _publish_partition(context: dg.AssetExecutionContext, product: DerivedProduct, derived: Derived, config: TransformConfig) -> None:

@@ -17,7 +17,7 @@ from platform_resources.contracts.model import Contract
 from platform_resources.errors import PlatformError
 from platform_resources.parts import Parts
 from platform_resources.runs import CODE_TAG, run_lock, transform_tag, transform_tags
-from sensors.liveness import active_work, history, keys_of, lock_holders, seconds, transform_failed
+from sensors.liveness import active_work, history, keys_of, last_failed, lock_holders, seconds, transform_failed
 
 INTERVAL_SECONDS = 5
 
@@ -87,15 +87,21 @@ def propose_transforms(
 
 
 def _obstacle(instance: dg.DagsterInstance, product: Derivable, parts: Parts, now: float) -> str | None:
-    """Why the product does not run now: a sentence, "" when it simply has nothing to do, None when it may run."""
+    """Why the product does not run now: a sentence, "" when it simply has nothing to do, None when it may run.
+
+    A product whose last run failed, and which is not behind all the same, had a mistake that is reverted: one run more, which changes
+    nothing, lets the results of the published rows stand again and ends the incident.
+    """
     absent = [key for key in product.inputs if parts.lakehouse.table(key.replace("/", ".")) is None]
     if absent:
         return f"waits for the first rows of {', '.join(absent)}."
-    if not product.is_behind():
+    behind = product.is_behind()
+    if not behind and not last_failed(instance, transform_tag(product.contract.key)):
         return ""
     past = history(instance, transform_tag(product.contract.key), transform_failed(CODE_TAG, product.code_version))
     wait = past.wait(now, product.contract.sla.frequency.total_seconds())
     if wait and past.failures:
         failed = "the last run failed" if past.failures == 1 else f"the last {past.failures} runs failed"
         return f"{failed}, next try in {seconds(wait)}."
-    return f"is behind, refreshed in {seconds(wait)} as its frequency says." if wait else None
+    what = "is behind, refreshed" if behind else "failed by a mistake that is reverted, confirmed"
+    return f"{what} in {seconds(wait)} as its frequency says." if wait else None

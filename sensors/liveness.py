@@ -125,6 +125,12 @@ def history(instance: DagsterInstance, tag: str, failed: Callable[[DagsterRun], 
     return History(started, last_end, failures)
 
 
+def last_failed(instance: DagsterInstance, tag: str) -> bool:
+    """Whether the newest run carrying `tag` failed, whatever its code was."""
+    records = instance.get_run_records(RunsFilter(tags={tag: "1"}), limit=1)
+    return bool(records) and records[0].dagster_run.status == DagsterRunStatus.FAILURE
+
+
 def drain_failed(key: str, fingerprint: str) -> Callable[[DagsterRun], bool | None]:
     """Judge of drain runs for one product. A failure under another contract than today's proves nothing: it may be mended."""
 

@@ -139,6 +139,32 @@ def test_what_nobody_changed_is_published_with_its_reason_only(
     assert last.evaluation.metadata["sdp/standing_since"].value == first.run_id
 
 
+def test_a_check_that_failed_by_mistake_stands_no_longer_when_the_mistake_is_reverted(
+    location: Load, produce: Callable[..., None], project: Path
+) -> None:
+    produce({"customer": "ann", "amount": 3}, {"customer": "bob", "amount": 4})
+    first = turn(location)
+    assert first is not None
+    path, name = project / "data_products/finance/revenue.yaml", "nobody_spends_too_much"
+    text = path.read_text()
+    path.write_text(text.replace("amount > 1000", "amount > 1"))
+    for _ in range(2):  # as often as it is tried
+        assert not location("finance", registry=Registry.load(project)).execute(None, "finance/revenue").success
+    assert latest(location("finance").instance, name).passed is False
+    path.write_text(text)
+    finance = location("finance", registry=Registry.load(project))
+    for _ in range(2):
+        assert finance.execute(None, "finance/revenue").success
+        found = latest(finance.instance, name)
+        assert found.passed and found.metadata["sdp/standing_since"].value == first.run_id
+
+
+def latest(instance: dg.DagsterInstance, name: str) -> Any:
+    """What the newest run that was to evaluate a check of finance/revenue says of it."""
+    key = dg.AssetCheckKey(dg.AssetKey(["finance", "revenue"]), name)
+    return instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key].evaluation
+
+
 NOT_EMPTY = """\
       - name: somebody_bought
         metric: rowCount

@@ -248,6 +248,18 @@ def test_a_failing_product_is_not_hammered_and_runs_at_once_when_mended(
     assert history(instance, transform_tag(REVENUE), transform_failed(CODE_TAG, "mended")).failures == 0
 
 
+def test_a_mistake_that_is_reverted_is_settled_by_one_run_more(instance: dg.DagsterInstance, settings: Settings, parts: Parts) -> None:
+    product = Product(parts, behind=False)
+    ended(instance, DagsterRunStatus.SUCCESS)
+    ended(instance, DagsterRunStatus.FAILURE, "mistaken")
+    assert propose(instance, settings, product, "shop.order", later=1.5)[0] == 1
+    ended(instance, DagsterRunStatus.FAILURE)  # it fails all the same: tried again ever more rarely
+    count, reason = propose(instance, settings, product, "shop.order", later=1.5)
+    assert (count, "the last run failed" in reason) == (0, True)
+    ended(instance, DagsterRunStatus.SUCCESS)
+    assert propose(instance, settings, product, "shop.order", later=FIRST_DELAY + 1) == (0, "")
+
+
 def test_a_running_product_is_not_started_twice(instance: dg.DagsterInstance, settings: Settings, parts: Parts) -> None:
     with hold(settings.locks_path, run_lock(REVENUE), "by-hand"):
         assert propose(instance, settings, Product(parts), "shop.order") == (0, "")
