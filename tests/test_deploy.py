@@ -57,7 +57,7 @@ def altered(data: ConfigurableClassData, **changes: object) -> ConfigurableClass
 def test_instance_settings_are_those_dagster_knows(reference: InstanceRef) -> None:
     settings, custom = dagster_instance_config(str(DEPLOY))
     assert custom is None
-    assert settings["telemetry"] == {"enabled": False}
+    assert settings["telemetry"] == settings["nux"] == {"enabled": False}
     assert settings["run_monitoring"]["enabled"] is True
     assert reference.run_coordinator.__class__.__name__ == "QueuedRunCoordinator"
 

@@ -30,6 +30,7 @@ def test_dagster_takes_the_embedded_instance_as_it_is(settings: Settings) -> Non
     home = prepare_dagster_home(settings)
     with DagsterInstance.from_ref(InstanceRef.from_dir(str(home))) as instance:
         assert not instance.telemetry_enabled
+        assert not instance.nux_enabled
         assert instance.run_monitoring_enabled
         config = instance.get_concurrency_config()
         assert config.pool_config.default_pool_limit == 1
