@@ -49,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _take_over(settings)
         with _platform(settings, options.port, stop) as platform:
             passed = _tell_story(settings, platform, options, screen, stop)
-            if not options.exit and not stop.is_set():
+            if options.exit:
+                screen.say("The platform stops here; without EXIT=1 it goes on, and its UI shows all this.")
+            elif not stop.is_set():
                 screen.say("The platform keeps running; Ctrl-C stops it.")
                 while not stop.wait(0.5):  # a signal may reach another thread; only a main thread that wakes up handles it
                     pass
@@ -141,7 +143,7 @@ def _tell_story(settings: Settings, platform: Platform, options: argparse.Namesp
     seconds = time.monotonic() - began
     findings = judge(Parts(settings), made, report, len(recent), status)
     screen.outcome(settings, made, report, findings, status)
-    screen.paste(settings, platform.url)
+    screen.paste(settings, None if options.exit else platform.url)
     wrong = [finding for finding in findings if not finding.right]
     if wrong:
         screen.fail(f"{len(wrong)} of {len(findings)} findings are not what was generated: {', '.join(finding.what for finding in wrong)}.")

@@ -103,18 +103,18 @@ class Screen:
         answer = query(EXAMPLE, settings, parts.registry, lakehouse=parts.lakehouse)
         self._table(EXAMPLE, [Col(name) for name in answer.column_names], [tuple(row.values()) for row in answer.to_pylist()])
         self.console.print(Text("\nStatus", style="bold"))
-        draw_status(self.console, status, settings)
+        draw_status(self.console, status)
 
     def _table(self, title: str, columns: Sequence[Col], rows: Sequence[Sequence[Any]]) -> None:
         self.console.print(Text(f"\n{title}", style="bold"), soft_wrap=True)
         draw_table(self.console, columns, rows)
 
-    def paste(self, settings: Settings, url: str) -> None:
-        """Where to look, and three lines that work as they stand."""
+    def paste(self, settings: Settings, url: str | None) -> None:
+        """Where to look, while the UI at `url` lives on, and three lines that work as they stand."""
         home = settings.home.relative_to(settings.project) if settings.home.is_relative_to(settings.project) else settings.home
         sdp = f"SDP_HOME={home} .venv/bin/sdp"
         self.console.print()
-        for name, path in (("Assets and lineage", "/asset-groups"), ("Runs", "/runs"), ("Sensors", "/automation")):
+        for name, path in (("Assets and lineage", "/asset-groups"), ("Runs", "/runs"), ("Sensors", "/automation")) if url else ():
             self.say(f"{name:<20} {url}{path}")
         lines = {
             "Query a product": f'{sdp} query "{PASTE_QUERY}"',

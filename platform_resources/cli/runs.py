@@ -88,6 +88,8 @@ def run_command(product: str, partition: str | None, recompute: bool, recreate: 
         raise PlatformError(
             "not-derived", f"{contract.key} comes from a stream, so there is nothing to compute.", f"Use `sdp ingest {contract.key}`."
         )
+    if partition is not None:
+        _require_partition(contract, partition)
     lock = run_lock(contract.key)
     _refuse_if_busy(settings, contract, lock)
     if recreate:
@@ -126,6 +128,14 @@ def _known_checks(contract: Contract, names: tuple[str, ...]) -> None:
             raise PlatformError(
                 "check-unknown", f"{contract.key} has no check {name}.", f"Name one of: {', '.join(sorted(known)) or '(it has none)'}."
             )
+
+
+def _require_partition(contract: Contract, partition: str) -> None:
+    """Refuse a partition that the product cannot have before a run is made of it, whose failure would be mailed."""
+    from platform_resources.contracts.iceberg import table_definition
+    from platform_resources.lakehouse.partitions import parse_partition
+
+    parse_partition(table_definition(contract), partition)
 
 
 def _refuse_if_busy(settings: Settings, contract: Contract, lock: str) -> None:

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+IDLENESS = (
+    "Over its promise with nothing waiting: old events prove nothing about now. Once half the promised latency has passed without an "
+    "event, a drain says that the stream is idle, and the lag falls."
+)
+
 
 @click.command("status", cls=Command)
 @click.argument("products", nargs=-1, metavar="[D/P]...")
@@ -33,12 +38,23 @@ def status_command(products: tuple[str, ...], as_json: bool) -> None:
     """How fresh and how healthy each product is; without names, all of them.
 
     The watermark is the time up to which the data is complete; lag_seconds is the wall clock minus it. lag_events are the events on the
-    log, or the changed rows of the inputs, that the product has not taken in yet. A check that has not run yet has "passed": null;
+    log, or the changed rows of the inputs, that the product has not taken in yet. promised_seconds is the latency of its contract, and
+    fresh whether the lag keeps it; null where nothing is promised or nothing is there. A check that has not run yet has "passed": null;
     skipped_checks are those that the newest rows were published past.
     """
     settings = load_settings()
     found = status_of(settings, products)
-    answer(found, as_json=as_json, human=lambda console: draw_status(console, found, settings))
+
+    def draw(console: Console) -> None:
+        from platform_resources.stack.platform import running
+
+        draw_status(console, found)
+        now = running(settings)
+        console.print(
+            f"UI: {now.url}" if now and now.url else "The platform is not running on this home; `sdp up` starts it.", soft_wrap=True
+        )
+
+    answer(found, as_json=as_json, human=draw)
 
 
 def status_of(settings: Settings, products: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -71,7 +87,10 @@ def _data(contract: Contract, parts: Parts, inputs: Sequence[str]) -> dict[str, 
     }
     events, blocked_until = _stream_lag(contract, parts) if contract.is_stream else (_input_lag(table, inputs, parts), None)
     seconds = None if watermark is None else max(0.0, (datetime.now(UTC) - watermark).total_seconds())
-    return {**facts, "lag_events": events, "lag_seconds": seconds, "blocked_until": blocked_until}
+    promised = contract.sla.latency.total_seconds() if contract.sla.latency else None
+    fresh = None if seconds is None or promised is None else seconds <= promised
+    lags = {"lag_events": events, "lag_seconds": seconds, "promised_seconds": promised, "fresh": fresh}
+    return {**facts, **lags, "blocked_until": blocked_until}
 
 
 def _stream_lag(contract: Contract, parts: Parts) -> tuple[int | None, datetime | None]:
@@ -229,8 +248,8 @@ def _check(check: Any, record: Any) -> dict[str, Any]:
     }
 
 
-def draw_status(console: Console, found: Sequence[Mapping[str, Any]], settings: Settings) -> None:
-    """The table of `sdp status`."""
+def draw_status(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
+    """The table of `sdp status`, and why a product may be over its promise though nothing waits."""
     columns = [
         Col("product", keep=True), Col("rows", right=True, keep=True), Col("last event", keep=True, spare=True),
         Col("lag", right=True, keep=True), Col("waiting", right=True, keep=True), Col("last run", keep=True), Col("checks", keep=True),
@@ -240,7 +259,7 @@ def draw_status(console: Console, found: Sequence[Mapping[str, Any]], settings: 
             p["product"],
             p["rows"] if p["snapshot_id"] is not None else None,
             p["last_event_time"],
-            duration(p["lag_seconds"]),
+            _lag_text(p),
             p["lag_events"],
             _run_text(p),
             _checks_text(p),
@@ -248,10 +267,18 @@ def draw_status(console: Console, found: Sequence[Mapping[str, Any]], settings: 
         for p in found
     ]
     draw_table(console, columns, rows)
-    from platform_resources.stack.platform import running
+    if any(p["fresh"] is False and p["lag_events"] == 0 for p in found):
+        console.print(IDLENESS, soft_wrap=True)
 
-    now = running(settings)
-    console.print(f"UI: {now.url}" if now and now.url else "The platform is not running on this home; `sdp up` starts it.", soft_wrap=True)
+
+def _lag_text(product: Mapping[str, Any]) -> Text:
+    """The lag, beside the promise that it breaks."""
+    from rich.text import Text
+
+    lag = duration(product["lag_seconds"])
+    if product["fresh"] is False:
+        return Text(f"{lag}, over {duration(product['promised_seconds'])}", style="red")
+    return Text(lag)
 
 
 def _run_text(product: Mapping[str, Any]) -> Text:

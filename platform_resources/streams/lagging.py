@@ -63,7 +63,11 @@ def lag(contract: Contract, lakehouse: Lakehouse, log: EventLog, *, now: datetim
 
 
 def heartbeat_due(contract: Contract, last: datetime | None, now: datetime) -> bool:
-    """Whether an idle stream is to say so again: half its promised latency has passed since its last commit."""
+    """Whether an idle stream is to say so (again): half its promised latency has passed since its last commit, of any kind.
+
+    Not as soon as the end is reached, however old the watermark: a backfill in parts, or a replay, meets the log's end again and again,
+    and from the first heartbeat on all of its events would count as late.
+    """
     return last is None or now - last >= (contract.sla.latency or UNPROMISED_LATENCY) / 2
 
 

@@ -15,6 +15,7 @@ from datetime import datetime
 import dagster as dg
 import pytest
 
+from platform_resources.cli.status import IDLENESS
 from platform_resources.config import load_settings
 from platform_resources.locks import hold
 from tests.cli.conftest import Project, forget, make_project, reading, use
@@ -148,10 +149,13 @@ def test_status_has_every_fact(weather: Project) -> None:
     assert reading_status["lag_seconds"] > 0
     assert reading_status["last_run"]["status"] == "success"
     assert (daily["rows"], daily["lag_events"]) == (10, 0)
+    assert (daily["promised_seconds"], daily["fresh"]) == (900.0, False)
+    said = weather.ok("status", "weather/daily")
+    assert re.search(r"weather/daily .* d, over 15 min ", said) and IDLENESS in said
     weather.ok("produce", "weather.reading.v1", "-", stdin=json.dumps(reading(500)).encode())
     (behind,) = weather.json("status", "weather/reading")
     assert behind["lag_events"] == 1
-    assert "weather/daily" in weather.ok("status")
+    assert IDLENESS not in weather.ok("status", "weather/reading")
 
 
 def test_a_derived_product_lags_by_the_rows_its_inputs_gained(weather: Project) -> None:
@@ -166,6 +170,20 @@ def test_a_run_at_work_is_named(weather: Project) -> None:
     assert said == "weather/reading is already at work in run run-4711. Wait for that run to end, or cancel it in the UI. [already-running]"
     with hold(load_settings().locks_path, "run:weather/daily", "run-4712"):
         assert "run run-4712" in weather.refused("run", "weather/daily", "--recompute")
+
+
+@pytest.mark.parametrize("partition", ["2026-01-01", "nonsense", ""])
+def test_a_partition_that_the_product_cannot_have_makes_no_run_and_no_mail(weather: Project, partition: str) -> None:
+    before = weather.json("status", "weather/daily")[0]["last_run"]
+    said = weather.refused("run", "weather/daily", "--partition", partition)
+    assert said == f"weather.daily has no partitions, so {partition!r} names none. Leave the partition out. [partition-unknown]"
+    path = weather.path / "data_products/weather/daily.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("- name: day\n", "- name: day\n        partitioned: true\n        partitionKeyPosition: 1\n", 1))
+    said = weather.refused("run", "weather/daily", "--partition", "nonsense")
+    path.write_text(text)
+    assert said == "The partition 'nonsense' of weather.daily is no day. Give a date. [partition-unknown]"
+    assert weather.json("status", "weather/daily")[0]["last_run"] == before
 
 
 def test_a_failed_blocking_check_is_told_with_its_run_and_publishes_nothing(weather: Project) -> None:
