@@ -40,7 +40,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Platform": {
         "up": ("platform", "Run the platform: UI, daemon, one code server per domain."),
         "doctor": ("doctor", "What this machine has and lacks, by profile."),
-        "stack": ("platform", "Start, stop and look at the real components (Kafka, ...)."),
+        "stack": ("platform", "Real servers on this machine (Kafka); SDP_PROFILE=stack uses them."),
     },
 }
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}

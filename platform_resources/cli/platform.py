@@ -39,7 +39,8 @@ def up_command(port: int) -> None:
 def stack_command() -> None:
     """The real servers of the stack profile on this machine, on loopback, with their data under SDP_HOME/stack.
 
-    NAME is a server, e.g. kafka; without a name all of them are meant.
+    NAME is a server, e.g. kafka; without a name all of them are meant. Commands use these servers under SDP_PROFILE=stack only: `sdp
+    stack up` and `sdp stack status` print the lines to type while they do not.
     """
 
 
@@ -93,12 +94,20 @@ def stack_logs(name: str, lines: int) -> None:
 
 def _print_status(names: tuple[str, ...], *, as_json: bool) -> None:
     settings = load_settings()
-    found = [each.status(settings) for each in _chosen(names)]
+    chosen = _chosen(names)
+    found = [each.status(settings) for each in chosen]
 
     def draw(console: Console) -> None:
         rows = [(item.name, "running" if item.running else "stopped", item.address, item.pid and str(item.pid), item.log) for item in found]
         draw_table(
             console, [Col("server", keep=True), Col("state", keep=True), Col("address", keep=True), Col("process"), Col("log")], rows
         )
+
+        for each, item in zip(chosen, found, strict=True):
+            lines = each.to_use(settings, item.address) if item.address else []
+            if lines:
+                console.print(f"Commands do not use {each.name} yet. Next, in every shell that is to use it:")
+                for line in lines:
+                    console.print(f"  {line}", soft_wrap=True, highlight=False)
 
     answer([item.as_dict() for item in found], as_json=as_json, human=draw)

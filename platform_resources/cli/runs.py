@@ -57,6 +57,8 @@ def ingest_command(product: str, until: str, skip: tuple[str, ...], recreate: bo
     if report is None and outcome.fault is None:  # another drain took the lock between our look and our start
         _refuse_if_busy(settings, contract, lock)
         raise PlatformError("already-running", f"{lock} was at work in another run.", "Try again.")
+    if report is None and not outcome.checks:
+        _raise_fault(outcome)  # it failed before it read anything: there is nothing to count
     shown = {"read": 0, "inserted": 0, "duplicates": 0, "quarantined": 0, "late": 0, "commits": 0, "position": {}, **(report or {})}
     shown |= {"run_id": outcome.run_id, "status": outcome.status, "checks": list(outcome.checks), "skipped_checks": sorted(set(skip))}
 

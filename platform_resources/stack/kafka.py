@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -91,6 +92,22 @@ class Kafka(Service):
                     "stack-start-failed", f"Kafka could not format {data}.", f"Its last words are in {folder / 'server.log'}."
                 )
         return self._java(settings, "kafka.Kafka", str(config))
+
+    def to_use(self, settings: Settings, address: str) -> list[str]:
+        """The settings under which the event log is this broker.
+
+        A home whose local log has events gets another home advised: positions in its tables count the events of that log, and the
+        same numbers mean others, or none, in Kafka.
+        """
+        lines = ["unset SDP_EVENT_LOG"] if settings.event_log == "local" else []
+        if settings.profile == "embedded" and settings.event_log != "kafka":
+            lines.append("export SDP_PROFILE=stack")
+        if settings.kafka_bootstrap not in (None, address):
+            lines.append("unset SDP_KAFKA_BOOTSTRAP")
+        if settings.log_kind == "local" and settings.log_path.is_dir() and any(settings.log_path.iterdir()):
+            other = f"export SDP_HOME={shlex.quote(f'{settings.home}-stack')}  # tables here count the events of the local log"
+            lines += [f"sdp stack down {self.name}", other, f"sdp stack up {self.name}"]
+        return lines
 
     def _java(self, settings: Settings, *arguments: str) -> list[str]:
         return [

@@ -89,6 +89,10 @@ class Service(ABC):
         """Where clients reach it."""
         return f"127.0.0.1:{ports[self.port_names[0]]}"
 
+    def to_use(self, settings: Settings, address: str) -> list[str]:
+        """The lines to type so that commands use the server at `address`; [] when these settings do already, or nobody has to."""
+        return []
+
     # --- what all servers share
 
     def up(self, settings: Settings, *, die_with_parent: bool = False) -> ServiceState:

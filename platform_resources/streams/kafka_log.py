@@ -45,6 +45,19 @@ _SETTLING = frozenset(
 _DOWN = frozenset({KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE})  # noqa: SLF001
 
 
+class _Librdkafka:
+    """Where librdkafka's own log lines go: what it mends by itself is for debugging, an error is a warning until it reaches a caller.
+
+    `Coordinator load in progress: retrying`, which every first append to a young broker brings, comes as a warning, and Python prints
+    warnings to the terminal where nobody configured logging.
+    """
+
+    @staticmethod
+    def log(level: int, message: str, *arguments: object) -> None:
+        """What confluent-kafka calls, as `logging.Logger.log`."""
+        _logger.log(logging.WARNING if level >= logging.ERROR else logging.DEBUG, message, *arguments)
+
+
 class KafkaLog:
     """The event log in the Kafka cluster at `settings.kafka_bootstrap`, default the broker that `sdp stack up kafka` runs.
 
@@ -67,7 +80,7 @@ class KafkaLog:
         self.bootstrap, self.timeout = bootstrap, timeout
         self._common: dict[str, Any] = {
             "bootstrap.servers": bootstrap,
-            "logger": _logger,
+            "logger": _Librdkafka,
             "message.max.bytes": _MAX_MESSAGE_BYTES,
             "reconnect.backoff.max.ms": 1000,
             "socket.connection.setup.timeout.ms": 5000,

@@ -104,8 +104,9 @@ def test_a_derived_product_is_drafted_from_its_query(weather: Project) -> None:
 def test_a_python_product_is_drafted_from_its_inputs_and_computes(weather: Project) -> None:
     sample = weather.events("readings.ndjson", [reading(number) for number in range(20)])
     weather.ok("new", "product", "weather/reading", "--from-sample", str(sample))
-    sql = """select station, [{'a': 1.5::decimal(9,2), 'b': uuid()}] as list, map {'k': now()} as map, 'x'::blob as raw, 
-             time '12:00' as noon, timestamp '2026-01-01' as local, '{}'::json as text, true as yes, date '2026-01-01' as day from weather.reading"""
+    sql = """select station, [{'a': 1.5::decimal(9,2), 'b': uuid()}] as list, map {'k': now()} as map, 'x'::blob as raw,
+             time '12:00' as noon, timestamp '2026-01-01' as local, '{}'::json as text, true as yes, date '2026-01-01' as day
+             from weather.reading"""
     weather.ok("new", "product", "weather/kinds", "--sql", sql)
     weather.ok("produce", "weather.reading.v1", str(sample))
     weather.ok("ingest", "weather/reading")

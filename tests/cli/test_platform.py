@@ -1,4 +1,4 @@
-"""`sdp up` on real processes: everything starts, follows the project while it runs, and ends without a trace."""
+"""`sdp up` on real processes: everything starts, follows the project while it runs, and ends without a trace. `sdp stack` beside it."""
 
 from __future__ import annotations
 
@@ -238,3 +238,23 @@ def test_changes_are_told_once_when_they_have_come_to_rest(tmp_path: Path) -> No
     assert watch.changed() == {"alpha": [alpha / "one.sql"]}
     assert watch.readers_of("alpha", "alpha") == ["beta"]
     assert watch.readers_of("beta", "beta") == []
+
+
+def test_a_broker_that_runs_unused_is_told_with_what_to_type(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = {"name": "kafka", "pid": os.getpid(), "born": born(os.getpid()), "ports": {"port": 9}, "address": "127.0.0.1:9"}
+    folder = project.home / "stack" / "kafka"
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text(json.dumps(state))
+    assert project.ok("stack", "status").splitlines()[-1].strip() == "export SDP_PROFILE=stack"
+    monkeypatch.setenv("SDP_PROFILE", "stack")
+    assert "export" not in project.ok("stack", "status")
+
+
+def test_an_ingest_without_its_log_says_only_why(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.ok("new", "domain", "weather", "--owner", "a@example.org")
+    project.ok("new", "product", "weather/reading", "--from-sample", str(project.events("r.ndjson", [reading(1)])))
+    monkeypatch.setenv("SDP_PROFILE", "stack")
+    result = project.sdp("ingest", "weather/reading")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("The event log is Kafka, but no broker is configured and none of this machine's stack is running.")

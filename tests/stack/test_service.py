@@ -18,6 +18,7 @@ from platform_resources.stack.kafka import Kafka, running_bootstrap
 from platform_resources.stack.service import Service, born
 from platform_resources.stack.services import SERVICES, service
 from platform_resources.streams.kafka_log import KafkaLog
+from platform_resources.streams.log import open_log
 
 SERVER = (
     "import http.server, sys; http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), http.server.SimpleHTTPRequestHandler).serve_forever()"
@@ -158,6 +159,32 @@ def test_a_fetch_that_fails_says_what_maven_said(settings: Settings, tmp_path: P
         Kafka().install(settings.model_copy(update={"cache": tmp_path / "cache"}))
     assert caught.value.code == "stack-install-failed" and "Could not reach the repository" in caught.value.message
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "lines"),
+    [
+        ({}, ["export SDP_PROFILE=stack"]),
+        ({"profile": "stack"}, []),
+        ({"event_log": "kafka"}, []),
+        ({"profile": "stack", "event_log": "local"}, ["unset SDP_EVENT_LOG"]),
+        ({"event_log": "local"}, ["unset SDP_EVENT_LOG", "export SDP_PROFILE=stack"]),
+        ({"profile": "stack", "kafka_bootstrap": "127.0.0.1:9"}, ["unset SDP_KAFKA_BOOTSTRAP"]),
+        ({"profile": "stack", "kafka_bootstrap": "127.0.0.1:1"}, []),
+    ],
+)
+def test_a_broker_that_is_not_used_says_what_to_type(settings: Settings, environment: dict[str, str], lines: list[str]) -> None:
+    assert Kafka().to_use(settings.model_copy(update=environment), "127.0.0.1:1") == lines
+
+
+def test_a_home_with_events_in_its_local_log_gets_another_home_advised(settings: Settings) -> None:
+    log = open_log(settings)
+    log.append("t", [(None, b"x")])
+    log.close()
+    said = Kafka().to_use(settings, "127.0.0.1:1")
+    assert f"export SDP_HOME={settings.home}-stack" in "\n".join(said)
+    assert said[-1] == "sdp stack up kafka"
+    assert Kafka().to_use(settings.model_copy(update={"profile": "stack"}), "127.0.0.1:1") == []
 
 
 def test_the_broker_killed_and_started_again_has_lost_nothing(settings: Settings, requires: Callable[[str], None]) -> None:

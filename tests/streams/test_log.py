@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -399,3 +400,17 @@ def test_kafka_asked_for_but_not_there_names_the_command(tmp_path: Path) -> None
         open_log(Settings(home=tmp_path, event_log="kafka"))
     assert caught.value.code == "log-unreachable"
     assert "sdp stack up kafka" in caught.value.remedy
+
+
+def test_what_librdkafka_says_is_logged_and_what_it_mends_is_for_debugging(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "platform_resources.streams.kafka_log")
+    with KafkaLog(settings.model_copy(update={"kafka_bootstrap": "127.0.0.1:1"})) as log:
+        log._writer().flush(0.0)
+        while not any("refused" in record.message for record in caplog.records):
+            log._writer().poll(0.1)
+        assert {record.levelno for record in caplog.records if "refused" in record.message} == {logging.WARNING}
+        caplog.clear()
+        log._common["logger"].log(logging.WARNING, "%s [%s] %s", "GETPID", "rdkafka#producer-1", "Coordinator load in progress: retrying")
+    assert [(record.levelno, record.message) for record in caplog.records] == [
+        (logging.DEBUG, "GETPID [rdkafka#producer-1] Coordinator load in progress: retrying")
+    ]
