@@ -13,7 +13,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from platform_resources.contracts.model import Check, Contract
 from platform_resources.contracts.specs import asset_check_specs
 from platform_resources.engines.audit import CheckOutcome
-from platform_resources.runs import asset_key_parts
+from platform_resources.runs import SAMPLE, asset_key_parts
 
 SHOWN_ROWS = 5
 REMEMBERED_RESULTS = 100  # retries of a failing product come at most once an hour
@@ -121,5 +121,6 @@ def _metadata(outcome: CheckOutcome) -> Mapping[str, Any]:
     if outcome.check.dimension:
         facts["sdp/dimension"] = outcome.check.dimension
     if outcome.sample:
-        facts["sdp/sample"] = dg.MetadataValue.text("\n".join(str(dict(row)) for row in outcome.sample[:SHOWN_ROWS]))
+        rows = [", ".join(f"{column}={value}" for column, value in row.items()) for row in outcome.sample[:SHOWN_ROWS]]
+        facts[SAMPLE] = dg.MetadataValue.text("\n".join(rows))
     return facts

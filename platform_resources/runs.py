@@ -16,6 +16,7 @@ CODE_TAG = "sdp/code-version"
 FAILED_TAGS = "sdp-failed/"  # begins the name of each `failed_tag`
 FOREGROUND_TAG = "sdp/foreground"  # runs of `sdp ingest` and `sdp run`; the value is the process
 REPORT = "sdp/report"  # metadata of the observation that ends a drain: its totals
+SAMPLE = "sdp/sample"  # metadata of a check's result: some of the rows that break it, a line each, personal data masked
 DRAIN, TRANSFORM = "drain", "transform"
 REFUSED = "refused/"  # begins the name of each branch that keeps a refused write
 
@@ -23,6 +24,11 @@ REFUSED = "refused/"  # begins the name of each branch that keeps a refused writ
 def refused_branch(run_id: str) -> str:
     """The branch on which what this run was refused is kept for its owner."""
     return REFUSED + run_id
+
+
+def look_at(identifier: str, branch: str) -> str:
+    """The line to paste that shows what is kept on a branch of a table."""
+    return f'sdp query --branch {branch} "select * from {identifier}"'  # noqa: S608 - a text to paste
 
 
 def code_version(fingerprint: str, transform: str | None = None) -> str:

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 from dagster import AssetCheckEvaluation, DagsterEventType, DagsterInstance, DagsterRunStatus, RunRecord, RunsFilter
@@ -23,14 +23,19 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from platform_resources.alerts.incidents import CHECK, FRESHNESS, RUN, Incident, IncidentBook
 from platform_resources.alerts.mail import Alert, UndeliveredError, send
 from platform_resources.config import Settings, load_settings
+from platform_resources.contracts.durations import show_duration
+from platform_resources.contracts.model import Check, Contract
 from platform_resources.contracts.registry import Registry
-from platform_resources.runs import asset_key_parts, failed_tag
+from platform_resources.lakehouse.catalog import Lakehouse
+from platform_resources.lakehouse.stamp import read_watermark
+from platform_resources.runs import SAMPLE, asset_key_parts, failed_tag, refused_branch
 from sensors.liveness import products_of
 
 TICK_SECONDS = 30
 LOOK_BACK = 3600.0  # at the very first tick: failures this recent are told, older ones are history
 _EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
-_HISTORY, _RUNS, _LEDGER = 50, 1000, 500
+_MAILED = ("public", "internal")  # whose rows may be shown in a mail
+_HISTORY, _RUNS, _LEDGER, _WIDEST = 50, 1000, 500, 200
 
 
 def alert_sensor(domain: str, registry: Registry, *, settings: Settings | None = None) -> dg.SensorDefinition:
@@ -128,18 +133,40 @@ class Watch:
         elif evaluation.severity == dg.AssetCheckSeverity.ERROR:
             said = f": {evaluation.description}" if evaluation.description else "."
             what = f"The check {evaluation.check_name} failed{said}"
-            book.fail(Incident(product, cause, what, when, run_id, blocking=evaluation.blocking is not False))
+            more = self._about_check(product, evaluation, run_id)
+            book.fail(Incident(product, cause, what, when, run_id, blocking=evaluation.blocking is not False, more=more))
+
+    def _about_check(self, product: str, evaluation: AssetCheckEvaluation, run_id: str) -> str:
+        """What the check is for, which rows break it, where they are now and how to go on."""
+        contract = self.registry.contracts.get(product)
+        check = next((one for one in contract.checks if one.name == evaluation.check_name), None) if contract else None
+        if contract is None or check is None:
+            return ""
+        sample = evaluation.metadata.get(SAMPLE)
+        rows = str(sample.value).splitlines() if sample is not None and contract.classification in _MAILED else []
+        some = "\n".join(["Some of the rows:", *(f"  {row[:_WIDEST]}" for row in rows)]) if rows else ""
+        return "\n\n".join(filter(None, [check.description, some, _whereabouts(contract, check, refused_branch(run_id))]))
 
     def _freshness(self, book: IncidentBook) -> None:
         keys = {dg.AssetKey(asset_key_parts(product)): product for product in self._products()}
         for key, record in self.instance.get_freshness_state_records(list(keys)).items():
             product, since = keys[key], record.updated_at.timestamp()
             if record.freshness_state == FreshnessState.FAIL:
-                latency = self.registry.contracts[product].sla.latency
-                promised = f" It promises data no older than {latency}." if latency else ""
-                book.fail(Incident(product, FRESHNESS, f"It is not fresh.{promised}", since))
+                book.fail(Incident(product, FRESHNESS, self._staleness(product), since))
             else:
                 book.recover(product, FRESHNESS)
+
+    def _staleness(self, product: str) -> str:
+        """How old the data is beside what is promised."""
+        contract = self.registry.contracts[product]
+        try:
+            table = Lakehouse(self.settings).table(contract.identifier)
+            watermark = read_watermark(table) if table is not None else None
+        except Exception:  # noqa: BLE001 - a lakehouse out of reach, a reason for being late, must not keep the mail back
+            watermark = None
+        told = f": its data is complete up to {watermark:%Y-%m-%d %H:%M:%S} UTC, {_ago(watermark)}" if watermark else ""
+        latency = contract.sla.latency
+        return f"It is not fresh{told}." + (f" It promises data no older than {show_duration(latency)}." if latency else "")
 
     # --- telling
 
@@ -198,6 +225,27 @@ class Watch:
                 path, project = contract.path, self.registry.project
                 found[incident.product] = str(path.relative_to(project) if path.is_relative_to(project) else path)
         return found
+
+
+def _whereabouts(contract: Contract, check: Check, branch: str) -> str:
+    """Where the rows are that broke a blocking check, and what the owner can do."""
+    look = f'  sdp query "select * from {contract.identifier} limit 20" --branch {branch}'  # noqa: S608 - a line to paste
+    if not contract.is_stream:
+        return f"Nothing was published: readers go on with the last good data. The refused state is on a branch:\n{look}"
+    if check.row_wise:
+        look = f'  sdp query "select * from {contract.quarantine_identifier} limit 20" --include-quarantine'  # noqa: S608 - a line to paste
+        return f"These rows are in quarantine, the others were published:\n{look}"
+    return (
+        "The stream stands still: nothing of this batch was published, and it is tried again ever more rarely. It is on a branch:\n"
+        f"{look}\nMend the contract, or go on past the check:\n  sdp ingest {contract.key} --skip-check {check.name}"
+    )
+
+
+def _ago(when: datetime) -> str:
+    """How long ago, in the unit that people would say."""
+    passed = max(0.0, (datetime.now(UTC) - when).total_seconds())
+    size = next((size for size in (86_400, 3_600, 60) if passed >= 2 * size), 1)
+    return f"{show_duration(timedelta(seconds=passed // size * size))} ago"
 
 
 def _reason(instance: DagsterInstance, run_id: str) -> str:

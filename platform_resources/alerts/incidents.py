@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 RUN, FRESHNESS, CHECK = "run", "freshness", "check:"
 
 
 @dataclass(frozen=True)
 class Incident:
-    """Something that fails: `cause` is `run`, `freshness` or `check:NAME`; `since` in seconds since 1970; `what` a sentence."""
+    """Something that fails: `cause` is `run`, `freshness` or `check:NAME`; `since` in seconds since 1970; `what` a sentence; `more`
+    what its owner wants to know besides, in lines of their own.
+    """
 
     product: str
     cause: str
@@ -23,6 +25,7 @@ class Incident:
     since: float
     run_id: str | None = None
     blocking: bool = True
+    more: str = ""
 
     @property
     def id(self) -> str:
@@ -63,8 +66,7 @@ class IncidentBook:
             self.pending.append(incident)
             self.open[key] = incident
         elif incident.cause.startswith(CHECK):  # it failed again: which run did matters to `published`
-            known = self.open[key]
-            self.open[key] = Incident(known.product, known.cause, known.what, known.since, incident.run_id, known.blocking)
+            self.open[key] = replace(self.open[key], run_id=incident.run_id)
 
     def recover(self, product: str, cause: str) -> None:
         """It works again."""

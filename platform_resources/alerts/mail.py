@@ -16,6 +16,7 @@ from platform_resources.config import Settings
 
 _logger = logging.getLogger(__name__)
 _TIMEOUT = 10.0
+ONCE = "There is one mail per incident: the next comes when this has recovered and fails again."
 
 
 class UndeliveredError(Exception):
@@ -39,22 +40,29 @@ class Alert:
         return f"[data platform] {products[0]}{more}: {', '.join(what)}"
 
     def body(self, settings: Settings) -> str:
-        """What, since when, where to look."""
+        """What happened, what to do about it, since when, where to look."""
         parts = [self._paragraph(incident, settings) for incident in self.incidents]
-        return "\n\n".join(parts) + "\n\nThere is one mail per incident: the next comes when this has recovered and fails again.\n"
+        return "\n\n\n".join(parts) + f"\n\n{ONCE}\n" + (f"\n{run}\n" if (run := self._run(settings)) else "")
 
     def _paragraph(self, incident: Incident, settings: Settings) -> str:
-        base = (settings.base_url or "").rstrip("/")
-        contract = self.contracts.get(incident.product)
         rows = [
             ("Product", incident.product),
-            ("Failed", incident.what),
             ("Since", f"{datetime.fromtimestamp(incident.since, UTC):%Y-%m-%d %H:%M:%S} UTC"),
-            ("Run", f"{base}/runs/{incident.run_id}" if base and incident.run_id else incident.run_id),
-            ("Page", f"{base}/assets/{incident.product}" if base else None),
-            ("Contract", contract),
+            ("Contract", self.contracts.get(incident.product)),
+            ("Page", f"{base}/assets/{incident.product}" if (base := _base(settings)) else None),
+            ("Run", incident.run_id),
         ]
-        return "\n".join(f"{name + ':':<10}{value}" for name, value in rows if value)
+        facts = "\n".join(f"{name + ':':<10}{value}" for name, value in rows if value)
+        return "\n\n".join(part for part in (incident.what, incident.more, facts) if part)
+
+    def _run(self, settings: Settings) -> str | None:
+        """Where the UI shows the run, which all incidents of one mail share."""
+        runs = [incident.run_id for incident in self.incidents if incident.run_id]
+        return f"{_base(settings)}/runs/{runs[0]}" if runs and _base(settings) else None
+
+
+def _base(settings: Settings) -> str:
+    return (settings.base_url or "").rstrip("/")
 
 
 def send(alert: Alert, settings: Settings) -> None:

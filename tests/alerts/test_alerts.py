@@ -4,7 +4,7 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.message import Message
 from email.policy import default
@@ -19,8 +19,12 @@ from dagster._core.definitions.freshness import FreshnessState, FreshnessStateCh
 from platform_resources.alerts.incidents import RUN, Incident, IncidentBook
 from platform_resources.alerts.mail import Alert, UndeliveredError, send
 from platform_resources.config import Settings
+from platform_resources.contracts.iceberg import table_definition
 from platform_resources.contracts.registry import Registry
-from platform_resources.runs import failed_tag, transform_tags
+from platform_resources.lakehouse.catalog import Lakehouse
+from platform_resources.lakehouse.staging import publish, stage_empty
+from platform_resources.lakehouse.stamp import Stamp
+from platform_resources.runs import SAMPLE, failed_tag, transform_tags
 from sensors.alerts import alert_sensor
 
 CONTRACT = """\
@@ -41,6 +45,31 @@ schema:
       - {{name: nice, metric: rowCount, mustBeGreaterThan: 0, severity: warning}}
     properties:
       - {{name: amount, logicalType: integer, description: Money.}}
+"""
+STREAM = """\
+servers:
+  - server: events
+    type: custom
+    customProperties: [{{property: source, value: stream}}, {{property: stream, value: shop.clicks.v1}}]
+schema:
+  - name: clicks
+    quality:
+      - {{name: few, metric: rowCount, mustBeLessThan: 9, severity: error}}
+    properties:
+      - {{name: _schema, logicalType: string, required: true, description: Version of the event's schema.}}
+      - name: meta
+        logicalType: object
+        required: true
+        description: Envelope.
+        properties:
+          - {{name: id, logicalType: string, description: Id.}}
+          - {{name: dt, logicalType: timestamp, description: Time.}}
+          - {{name: stream, logicalType: string, required: true, description: Stream.}}
+      - name: place
+        logicalType: string
+        description: Where.
+        quality:
+          - {{name: place_known, description: Every click is somewhere., metric: nullValues, mustBe: 0, severity: error}}
 """
 OWN = "support: [{channel: '#sales', tool: slack}, {channel: sales@example.org, tool: email}]"
 
@@ -83,8 +112,9 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     for name, support in (("sales", OWN), ("returns", "")):
         (folder / f"{name}.yaml").write_text(CONTRACT.format(name=name, support=support))
         (folder / f"{name}.sql").write_text("select 1::bigint as amount\n")
+    (folder / "clicks.yaml").write_text((CONTRACT.partition("schema:\n")[0] + STREAM).format(name="clicks", support=""))
     found = Registry.load(project)
-    assert set(found.contracts) == {"shop/sales", "shop/returns"}, found.problems
+    assert set(found.contracts) == {"shop/sales", "shop/returns", "shop/clicks"}, found.problems
     return found
 
 
@@ -102,7 +132,7 @@ class Ticker:
     """Ticks the sensor as the daemon does: each tick starts from the cursor the last one left."""
 
     def __init__(self, instance: DagsterInstance, registry: Registry, settings: Settings) -> None:
-        self.instance, self.cursor = instance, None
+        self.instance, self.registry, self.cursor = instance, registry, None
         self.sensor = alert_sensor("shop", registry, settings=settings)
 
     def tick(self, *, keep_cursor: bool = True) -> str:
@@ -131,19 +161,26 @@ def run(
     error: str | None = None,
     checks: dict[str, bool] | None = None,
     product: str = "shop/sales",
+    names: tuple[str, ...] = ("amount_known", "amount_small", "nice"),
     tags: dict[str, str] | None = None,
 ) -> str:
     """A real run of the product: its checks are yielded first, then it fails or materialises; the run's id."""
     outcomes = checks or {}
     key = dg.AssetKey(product.split("/"))
-    specs = [dg.AssetCheckSpec(name, asset=key, blocking=name != "nice") for name in ("amount_known", "amount_small", "nice")]
+    specs = [dg.AssetCheckSpec(name, asset=key, blocking=name != "nice") for name in names]
 
     @dg.multi_asset(specs=[dg.AssetSpec(key)], check_specs=specs, can_subset=True)
     def compute(context: dg.AssetExecutionContext) -> Iterator[Any]:
         for name, passed in outcomes.items():
             severity = dg.AssetCheckSeverity.WARN if name == "nice" else dg.AssetCheckSeverity.ERROR
             evaluation = AssetCheckEvaluation(
-                key, name, passed, {}, severity=severity, description="Measured 3 in 10 rows.", blocking=name != "nice"
+                key,
+                name,
+                passed,
+                {SAMPLE: dg.MetadataValue.text("amount=7\namount=8")},
+                severity=severity,
+                description="Measured 3 in 10 rows.",
+                blocking=name != "nice",
             )
             context.log_event(evaluation)
         if error is not None:
@@ -278,12 +315,47 @@ def test_lost_freshness_is_one_mail_until_it_is_back(ticker: Ticker, mails: list
     ticker.tick()
     (mail,) = mails
     assert mail["Subject"] == "[data platform] shop/sales: not fresh"
-    assert "no older than 0:05:00" in mail.get_payload()
+    assert mail.get_content().startswith("It is not fresh. It promises data no older than 5 minutes.")
     change(ticker.instance, FreshnessState.PASS, FreshnessState.FAIL)
     ticker.tick()
     change(ticker.instance, FreshnessState.FAIL, FreshnessState.PASS)
     ticker.tick()
     assert len(mails) == 2
+
+
+def test_a_mail_about_lost_freshness_says_how_old_the_data_is(ticker: Ticker, mails: list[Message], settings: Settings) -> None:
+    definition = table_definition(ticker.registry.get("shop/sales"))
+    watermark = datetime.now(UTC) - timedelta(minutes=20)
+    lakehouse = Lakehouse(settings)
+    lakehouse.create(definition)
+    publish(stage_empty(lakehouse, definition, Stamp("run-1", watermark=watermark)))
+    change(ticker.instance, FreshnessState.FAIL, FreshnessState.PASS)
+    ticker.tick()
+    told = f"It is not fresh: its data is complete up to {watermark:%Y-%m-%d %H:%M:%S} UTC, 20 minutes ago. It promises data no older than"
+    assert mails[0].get_content().startswith(told)
+
+
+def test_a_mail_about_a_check_shows_the_rows_and_where_they_are(ticker: Ticker, mails: list[Message]) -> None:
+    run_id = run(ticker.instance, checks={"amount_known": False})
+    ticker.tick()
+    text = mails[0].get_content().replace("\r\n", "\n")
+    assert "Some of the rows:\n  amount=7\n  amount=8\n" in text
+    assert f'sdp query "select * from shop.sales limit 20" --branch refused/{run_id}' in text
+    assert text.rstrip().endswith(f"http://ui.example.org/runs/{run_id}")
+
+
+@pytest.mark.parametrize(
+    ("check", "way_on"),
+    [
+        ("few", ["The stream stands still", "--branch refused/", "sdp ingest shop/clicks --skip-check few"]),
+        ("place_known", ["Every click is somewhere.", "in quarantine", 'shop.clicks__quarantine limit 20" --include-quarantine']),
+    ],
+)
+def test_a_mail_about_a_streams_check_says_how_it_goes_on(ticker: Ticker, mails: list[Message], check: str, way_on: list[str]) -> None:
+    run(ticker.instance, checks={check: False}, product="shop/clicks", names=(check,))
+    ticker.tick()
+    text = mails[0].get_content()
+    assert all(said in text for said in way_on), text
 
 
 def test_an_alert_waits_for_a_mail_server_that_refuses_and_goes_out_once(
