@@ -36,6 +36,7 @@ from platform_resources.runs import (
     drain_lock,
     drain_op,
     failed_tag,
+    look_at,
     refused_branch,
 )
 from platform_resources.streams.ingestion import Drain, DrainCommit, DrainReport, drain_all
@@ -257,9 +258,10 @@ def _fail_for(context: dg.AssetExecutionContext, contracts: Sequence[Contract], 
 def _blocked(contract: Contract, report: DrainReport, run_id: str) -> str:
     failed = ", ".join(report.blocked_by)
     again = f", next try at {report.blocked_until:%H:%M:%S} UTC" if report.blocked_until is not None else ""
+    branch = report.refused_branch or refused_branch(run_id)
     return (
-        f"stopped by the check {failed}{again}. Its position has not moved; the batch is kept on branch "
-        f"{report.refused_branch or refused_branch(run_id)}. "
+        f"stopped by the check {failed}{again}. Its position has not moved; the batch is kept on branch {branch}. "
+        f"Look at it with `{look_at(contract.identifier, branch)}`. "
         f"Mend the contract, or go on with `sdp ingest {contract.key} --skip-check {failed}`."
     )
 

@@ -27,7 +27,7 @@ from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.staging import Commit, PartitionScope, StagedWrite, publish, stage_append, stage_merge, stage_overwrite
 from platform_resources.lakehouse.stamp import CODE_VERSION, Stamp, ancestors, committed_snapshot, read_position, read_stamp, summary_of
 from platform_resources.parts import Parts
-from platform_resources.runs import code_version, refused_branch
+from platform_resources.runs import code_version, look_at, refused_branch
 from platform_resources.sourcing import Source, source
 
 COLUMN_LINEAGE = "dagster/column_lineage"
@@ -261,7 +261,8 @@ def refusal(contract: Contract, run_id: str, failed: list[CheckOutcome]) -> dg.F
     """The failure of a run whose data was not published."""
     said = "; ".join(f"{o.check.name} ({o.error or f'measured {o.measured:g}'})" for o in failed)
     return dg.Failure(
-        description=f"{contract.key} was not published: {said}. The refused rows are kept on branch {refused_branch(run_id)}.",
+        description=f"{contract.key} was not published: {said}. The refused rows are kept on branch {refused_branch(run_id)}. "
+        f"Look at them with `{look_at(contract.identifier, refused_branch(run_id))}`.",
         metadata={"sdp/code": "check-failed", "sdp/refused_branch": refused_branch(run_id), "sdp/checks": [o.check.name for o in failed]},
         allow_retries=False,
     )

@@ -6,6 +6,7 @@ A product is read at one snapshot, by the engine's own reader. Following a produ
 # ruff: noqa: S608 - SQL is put together here from quoted names and the platform's own texts
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from platform_resources.engines.tracing import function_name, product_of
 from platform_resources.engines.types import quote
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.catalog import Lakehouse
-from platform_resources.lakehouse.reading import arrow_table, duckdb_scan_sql, polars_scan, snapshot_at
+from platform_resources.lakehouse.reading import arrow_table, branch_unknown, duckdb_scan_sql, polars_scan, snapshot_at
 
 if TYPE_CHECKING:
     import polars as pl
@@ -44,28 +45,24 @@ class Source:
 
     contract: Contract
     lakehouse: Lakehouse
-    when: int | datetime | None = None
+    when: int | datetime | str | None = None
 
     def at(self, when: int | datetime | str) -> Source:
-        """The product as it was: a snapshot id, a time (UTC when it has no zone), or ISO-8601 text of one.
+        """The product as it was: a snapshot id, a time (UTC when it has no zone), ISO-8601 text of one, or as a branch or tag has it.
 
-        Raises:
-            PlatformError: `time-unreadable`; at reading `snapshot-unknown`.
+        A text that is neither id nor time is taken for a name: `refused/<run>` is the write that this run was refused. Whether there is
+        such a one shows at reading: `snapshot-unknown`, `branch-unknown`.
         """
         if isinstance(when, str):
-            try:
+            with suppress(ValueError):
                 when = int(when) if when.isdigit() and len(when) > 8 else datetime.fromisoformat(when)
-            except ValueError:
-                raise PlatformError(
-                    "time-unreadable", f"{when!r} is neither a snapshot id nor an ISO-8601 time.", "Write e.g. 2026-01-31T12:00:00Z."
-                ) from None
         return replace(self, when=when)
 
     def duckdb(self, con: duckdb.DuckDBPyConnection | None = None) -> duckdb.DuckDBPyRelation:
         """A DuckDB relation, on `con` (which must have the iceberg extension) or on a session of its own.
 
         Raises:
-            PlatformError: `product-not-materialised`, `snapshot-unknown`.
+            PlatformError: `product-not-materialised`, `snapshot-unknown`, `branch-unknown`.
         """
         table, snapshot = self._pinned()
         return (con or connect(self.lakehouse.settings)).sql(f"SELECT * FROM {duckdb_scan_sql(table, snapshot)}")
@@ -111,7 +108,13 @@ def source(key: str, *, settings: Settings | None = None, registry: Registry | N
 
 
 def query(
-    sql: str, settings: Settings, registry: Registry, *, include_quarantine: bool = False, lakehouse: Lakehouse | None = None
+    sql: str,
+    settings: Settings,
+    registry: Registry,
+    *,
+    include_quarantine: bool = False,
+    branch: str | None = None,
+    lakehouse: Lakehouse | None = None,
 ) -> pa.Table:
     """Run one read-only query in which every product is a view `domain.product`.
 
@@ -123,20 +126,25 @@ def query(
         settings: where the platform's state is.
         registry: the contracts.
         include_quarantine: let `domain.product__quarantine` be read; those tables hold what producers sent, unchecked.
+        branch: a branch or tag; the products that have it are read there, all others at main.
         lakehouse: the catalog to use instead of the settings' own.
 
     Raises:
         PlatformError: `query-refused`, `sql-syntax`, `sql-not-one-query`, `sql-bare-name`, `sql-three-part-name`, `sql-reads-file`,
-            `product-unknown`, `product-not-materialised`, `query-invalid`.
+            `product-unknown`, `product-not-materialised`, `branch-unknown`, `query-invalid`.
     """
     tree = parse_query(sql)
     names = list(dict.fromkeys(product_of(table) for table in referenced_tables(tree)))
     _refuse_functions(tree)
     lakehouse = lakehouse or Lakehouse(settings)
+    tables = {name: _table(name, registry, lakehouse, include_quarantine) for name in names}
+    if branch is not None and not any(branch in table.metadata.refs for table in tables.values()):
+        raise branch_unknown(branch, list(tables.values()))
     with connect(settings) as con:
-        for name in names:
+        for name, table in tables.items():
+            pinned = snapshot_at(table, branch) if branch is not None and branch in table.metadata.refs else None
             con.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(name.partition('.')[0])}")
-            con.execute(f"CREATE VIEW {qualified_name(name)} AS SELECT * FROM {_relation(name, registry, lakehouse, include_quarantine)}")
+            con.execute(f"CREATE VIEW {qualified_name(name)} AS SELECT * FROM {duckdb_scan_sql(table, pinned)}")
         _lock(con, settings)
         try:
             statements = con.extract_statements(sql)
@@ -147,7 +155,7 @@ def query(
             raise _invalid(error, sql) from None
 
 
-def _relation(name: str, registry: Registry, lakehouse: Lakehouse, include_quarantine: bool) -> str:
+def _table(name: str, registry: Registry, lakehouse: Lakehouse, include_quarantine: bool) -> Table:
     contract = registry.get(name.removesuffix(QUARANTINE))
     if name.endswith(QUARANTINE) and not include_quarantine:
         raise PlatformError(
@@ -158,7 +166,7 @@ def _relation(name: str, registry: Registry, lakehouse: Lakehouse, include_quara
         if name.endswith(QUARANTINE):
             raise PlatformError("product-not-materialised", f"{name} has no table yet.", f"Nothing of {contract.key} was ever quarantined.")
         raise not_materialised(contract)
-    return duckdb_scan_sql(table)
+    return table
 
 
 def _refuse_functions(tree: exp.Query) -> None:

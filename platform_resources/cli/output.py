@@ -10,7 +10,7 @@ import contextlib
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -20,6 +20,7 @@ from uuid import UUID
 
 import click
 
+from platform_resources.config import load_settings, prepare_home
 from platform_resources.errors import PlatformError
 
 if TYPE_CHECKING:
@@ -31,33 +32,41 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Command(click.Command):
-    """A command of `sdp`. With `--json` everything but the one document goes to stderr, an error becomes a document too."""
+    """A command of `sdp`. With `--json` everything but the one document goes to stderr, an error becomes a document too.
+
+    Args:
+        writes_home: whether it needs SDP_HOME; then nothing begins before that folder has been written to.
+    """
+
+    def __init__(self, *args: Any, writes_home: bool = True, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.writes_home = writes_home
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command with stdout kept for the answer."""
         if not ctx.params.get("as_json"):
-            return super().invoke(ctx)
+            return self._begin(ctx)
         answer = sys.stdout
         ctx.meta["sdp.stdout"] = answer
         try:
             with contextlib.redirect_stdout(sys.stderr):
-                return super().invoke(ctx)
+                return self._begin(ctx)
         except PlatformError as error:
             if not ctx.meta.get("sdp.answered"):
-                problem = error.problem()
-                write_json(
-                    {
-                        "error": {
-                            "code": problem.code,
-                            "message": problem.message,
-                            "remedy": problem.remedy,
-                            "file": problem.file,
-                            "line": problem.line,
-                        }
-                    },
-                    answer,
-                )
+                write_json({"error": error_document(error)}, answer)
             raise
+
+    def _begin(self, ctx: click.Context) -> Any:
+        if self.writes_home:
+            prepare_home(load_settings())
+        return super().invoke(ctx)
+
+
+def error_document(error: PlatformError) -> dict[str, Any]:
+    """An error as the JSON of every command has it: code, message, remedy, file, line."""
+    document = error.problem().as_dict()
+    del document["severity"]
+    return document
 
 
 def json_option(command: F) -> F:
@@ -67,12 +76,30 @@ def json_option(command: F) -> F:
 
 def answer(value: Any, *, as_json: bool, human: Callable[[Console], None]) -> None:
     """Print a command's answer: the JSON document, or what `human` draws on the console."""
-    if not as_json:
-        human(console())
-        return
-    ctx = click.get_current_context()
-    ctx.meta["sdp.answered"] = True
-    write_json(value, ctx.meta.get("sdp.stdout") or sys.stdout)
+    with _writing():
+        if not as_json:
+            human(console())
+            return
+        ctx = click.get_current_context()
+        ctx.meta["sdp.answered"] = True
+        write_json(value, ctx.meta.get("sdp.stdout") or sys.stdout)
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """A full disk, told as a sentence; that nobody reads is no fault.
+
+    Raises:
+        PlatformError: `output-unwritable`.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise PlatformError(
+            "output-unwritable", f"The answer cannot be written: {error.strerror}.", "Send it where there is room."
+        ) from None
 
 
 def write_json(value: Any, stream: IO[str]) -> None:
@@ -176,9 +203,15 @@ def console(*, stderr: bool = False) -> Console:
     """A rich console: colours and the terminal's width on a terminal, plain text and 120 columns when piped."""
     from rich.console import Console
 
+    class Pipe(Console):
+        """Rich would end the process with status 1 when the reader has left; what is done then is said at the command line's border."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
     stream = sys.stderr if stderr else sys.stdout
     tty = stream.isatty()
-    return Console(file=stream, width=None if tty else 120, highlight=False, soft_wrap=False, emoji=False, markup=False)
+    return Pipe(file=stream, width=None if tty else 120, highlight=False, soft_wrap=False, emoji=False, markup=False)
 
 
 @dataclass(frozen=True)
@@ -197,6 +230,7 @@ class Col:
 
 
 _GAP = 2
+_LONGEST = 1_000  # characters of one value in a record
 
 
 def draw_table(target: Console, columns: Sequence[Col], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
@@ -233,6 +267,35 @@ def draw_table(target: Console, columns: Sequence[Col], rows: Iterable[Sequence[
     for row in cells:
         table.add_row(*row)
     target.print(table)
+
+
+def fits(names: Sequence[str], rows: Sequence[Sequence[Any]], room: int) -> bool:
+    """Whether rows can be drawn as a table without a cell being cut."""
+    from rich.cells import cell_len
+
+    widths = [max([cell_len(name), *(cell_len(human(row[index])) for row in rows)]) for index, name in enumerate(names)]
+    return sum(widths) + _GAP * (len(widths) - 1) <= room
+
+
+def draw_records(target: Console, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Rows as blocks of `column  value` lines, for those too wide for a table; values go on in the next line, very long ones are cut."""
+    from rich.table import Table
+    from rich.text import Text
+
+    for number, row in enumerate(rows, 1):
+        target.print(Text(f"-- row {number}", style="dim"))
+        block = Table.grid(padding=(0, _GAP, 0, 0))
+        block.add_column(no_wrap=True, style="bold")
+        block.add_column(overflow="fold")
+        for name, value in row.items():
+            block.add_row(Text(name), Text(_in_full(value)))
+        target.print(block)
+
+
+def _in_full(value: Any) -> str:
+    """A value for people with nothing rounded away, up to `_LONGEST` characters."""
+    text = repr(value) if isinstance(value, float) else iso(value) if isinstance(value, datetime) else human(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text):,} characters)"
 
 
 def _shown_columns(columns: Sequence[Col], widths: Sequence[int], room: int) -> list[int]:

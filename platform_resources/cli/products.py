@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from platform_resources.cli.output import Col, Command, answer, arrow_rows, draw_table, json_option, progress
+from platform_resources.cli.output import Col, Command, answer, arrow_rows, draw_records, draw_table, fits, json_option, progress
 from platform_resources.config import Settings, load_settings
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.registry import Registry
@@ -25,9 +25,10 @@ SHOWN_ROWS = 40
 @click.command("query", cls=Command)
 @click.argument("sql")
 @click.option("--limit", type=click.IntRange(0), metavar="N", help=f"At most N rows; people see {SHOWN_ROWS} unless they say otherwise.")
+@click.option("--branch", metavar="NAME", help="Read what is on this branch or tag, e.g. refused/RUN; products without it at main.")
 @click.option("--include-quarantine", is_flag=True, help="Make the quarantine tables views too.")
 @json_option
-def query_command(sql: str, limit: int | None, include_quarantine: bool, as_json: bool) -> None:
+def query_command(sql: str, limit: int | None, branch: str | None, include_quarantine: bool, as_json: bool) -> None:
     """Ask SQL (DuckDB's) over all products; each is a view domain.product. SQL may be - for stdin, or @FILE.
 
     Example: sdp query "select wiki_id, count(*) from mediawiki.page_change group by all"
@@ -36,7 +37,8 @@ def query_command(sql: str, limit: int | None, include_quarantine: bool, as_json
 
     settings = load_settings()
     with progress("asking"):
-        table = query(_sql_text(sql), settings, Registry.load(settings.project), include_quarantine=include_quarantine)
+        registry = Registry.load(settings.project)
+        table = query(_sql_text(sql), settings, registry, include_quarantine=include_quarantine, branch=branch)
     if limit is not None:
         table = table.slice(0, limit)
     if as_json:
@@ -60,20 +62,17 @@ def _sql_text(sql: str) -> str:
 
 
 def _draw_rows(console: Console, table: pa.Table, limit: int) -> None:
-    """Rows as a table; one that is far too wide for the terminal is turned, a block of `column  value` lines for each row."""
+    """Rows as a table; those that do not fit the width are turned, a block of `column  value` lines for each row."""
     import pyarrow as pa
 
     rows = list(arrow_rows(table.slice(0, limit)))
     numeric = [pa.types.is_integer(f.type) or pa.types.is_floating(f.type) or pa.types.is_decimal(f.type) for f in table.schema]
     names = list(rows[0]) if rows else table.column_names
-    if len(names) * 9 > console.width and rows:
-        for number, row in enumerate(rows, 1):
-            console.print(f"-- row {number}", style="dim")
-            draw_table(console, [Col("column", keep=True), Col("value")], row.items())
+    cells = [list(row.values()) for row in rows]
+    if rows and not fits(names, cells, console.width):
+        draw_records(console, rows)
     else:
-        draw_table(
-            console, [Col(name, right=right) for name, right in zip(names, numeric, strict=True)], [list(row.values()) for row in rows]
-        )
+        draw_table(console, [Col(name, right=right) for name, right in zip(names, numeric, strict=True)], cells)
     more = table.num_rows - len(rows)
     console.print(
         f"{table.num_rows:,} {'row' if table.num_rows == 1 else 'rows'}" + (f", {more:,} not shown (--limit N, --json)" if more else "")

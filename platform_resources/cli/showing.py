@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from platform_resources.cli.output import Col, Command, answer, draw_table, duration, human, json_option
 from platform_resources.cli.products import listed, table_of
+from platform_resources.cli.snippets import ENGINES, snippet
 from platform_resources.config import Settings, load_settings
 from platform_resources.contracts.model import Check, Column, Contract
 from platform_resources.contracts.registry import Registry
 from platform_resources.errors import PlatformError
+from platform_resources.runs import REFUSED, look_at
 
 if TYPE_CHECKING:
+    from pyiceberg.table import Table
     from rich.console import Console
 
 
 @click.command("show", cls=Command)
 @click.argument("product")
+@click.option("--snippet", "engine", type=click.Choice(list(ENGINES)), help="Print a Python program that reads it without this platform.")
 @json_option
-def show_command(product: str, as_json: bool) -> None:
+def show_command(product: str, engine: str | None, as_json: bool) -> None:
     """One product (domain/product): what it is, its columns and checks, what it promises, whom it feeds, how to read it."""
     settings = load_settings()
     registry = Registry.load(settings.project)
-    shown = _shown(settings, registry, registry.get(product))
+    contract = registry.get(product)
+    if engine is not None:
+        if table_of(settings, contract) is None:
+            from platform_resources.sourcing import not_materialised
+
+            raise not_materialised(contract)
+        program = snippet(engine, contract, settings)
+        answer({"engine": engine, "program": program}, as_json=as_json, human=lambda _: click.echo(program, nl=False))
+        return
+    shown = _shown(settings, registry, contract)
     answer(shown, as_json=as_json, human=lambda console: _draw_product(console, shown))
 
 
@@ -60,11 +74,25 @@ def _shown(settings: Settings, registry: Registry, contract: Contract) -> dict[s
         "snapshot_id": head.snapshot_id if head is not None else None,
         "location": table.location() if table is not None else None,
         "metadata_location": table.metadata_location if table is not None else None,
+        "refused_branches": _refused(table),
         "snippets": {
             "sql": f'sdp query "select * from {contract.identifier} limit 10"',  # noqa: S608 - a text to paste
             "python": f'from platform_resources import source\n{read}  # or .duckdb(), .arrow(), .at("2026-01-01T00:00:00Z")',
         },
     }  # fmt: skip
+
+
+def _refused(table: Table | None) -> list[dict[str, Any]]:
+    """The branches that keep refused writes, the newest first."""
+    if table is None:
+        return []
+    from platform_resources.lakehouse.reading import branches
+
+    return [
+        {"branch": name, "snapshot_id": snapshot.snapshot_id, "time": datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC)}
+        for name, snapshot in branches(table)
+        if name.startswith(REFUSED)
+    ]
 
 
 def _column(path: str, column: Column) -> dict[str, Any]:
@@ -126,20 +154,10 @@ def _draw_product(console: Console, shown: dict[str, Any]) -> None:
     )
     for text in (shown["purpose"] or shown["description"], shown["usage"], shown["limitations"]):
         if text:
+            console.print()
             console.print(Padding(Text(text), (0, 0, 0, 2)))
-    slo = shown["slo"]
-    promise = f"at most {duration(slo['latency_seconds'].total_seconds())} old" if slo["latency_seconds"] else "none"
-    kept = f", kept {duration(slo['retention_seconds'].total_seconds())}" if slo["retention_seconds"] else ""
-    facts = [
-        ("stream", shown["stream"]), ("owners", ", ".join(shown["owners"])),
-        ("support", ", ".join(str(item["channel"]) for item in shown["support"])), ("promise", promise + kept),
-        ("class", shown["classification"]), ("primary key", ", ".join(shown["primary_key"])), ("inputs", ", ".join(shown["inputs"])),
-        ("consumers", ", ".join(shown["consumers"])), ("rows", shown["rows"]),
-        ("snapshot", shown["snapshot_id"] and str(shown["snapshot_id"])),
-        ("location", shown["location"]), ("contract", shown["file"]),
-    ]  # fmt: skip
     console.print()
-    for name, value in facts:
+    for name, value in _facts(shown):
         if value not in (None, ""):
             console.print(f"  {name:<12} {human(value)}", soft_wrap=True)
     rows = [
@@ -152,14 +170,57 @@ def _draw_product(console: Console, shown: dict[str, Any]) -> None:
         for c in shown["columns"]
         for path in [c["name"]]
     ]
-    console.print()
+    _head(console, "Columns")
     draw_table(console, [Col("column", keep=True), Col("type", keep=True), Col("", keep=True), Col("what it means", wrap=True)], rows)
     if shown["checks"]:
         checks = [(c["name"], c["severity"], c["scope"], c["description"] or c["metric"]) for c in shown["checks"]]
-        console.print()
+        _head(console, "Checks")
         draw_table(
             console, [Col("check", keep=True), Col("severity", keep=True), Col("scope", keep=True), Col("what it holds", wrap=True)], checks
         )
+    _draw_reading(console, shown)
+
+
+def _facts(shown: dict[str, Any]) -> list[tuple[str, Any]]:
+    slo = shown["slo"]
+    promise = f"at most {duration(slo['latency_seconds'].total_seconds())} old" if slo["latency_seconds"] else "none"
+    kept = f", kept {duration(slo['retention_seconds'].total_seconds())}" if slo["retention_seconds"] else ""
+    return [
+        ("stream", shown["stream"]), ("owners", ", ".join(shown["owners"])),
+        ("support", ", ".join(str(item["channel"]) for item in shown["support"])), ("promise", promise + kept),
+        ("class", shown["classification"]), ("primary key", ", ".join(shown["primary_key"])), ("inputs", ", ".join(shown["inputs"])),
+        ("consumers", ", ".join(shown["consumers"])), ("rows", shown["rows"]),
+        ("snapshot", shown["snapshot_id"] and str(shown["snapshot_id"])),
+        ("contract", shown["file"]),
+    ]  # fmt: skip
+
+
+def _draw_reading(console: Console, shown: dict[str, Any]) -> None:
+    """How to read the product: what was refused, this platform's ways, those of others."""
+    from platform_resources.lakehouse.reading import NEWEST
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True)
+
+    refused = shown["refused_branches"]
+    if refused:
+        _head(console, "Refused writes, not published")
+        draw_table(console, [Col("branch", keep=True), Col("time", keep=True)], [(r["branch"], r["time"]) for r in refused[:NEWEST]])
+        if len(refused) > NEWEST:
+            say(f"{len(refused) - NEWEST} older (--json)")
+        say(look_at(shown["identifier"], refused[0]["branch"]))
+    _head(console, "How to read it")
+    say(shown["snippets"]["sql"])
+    say(shown["snippets"]["python"])
+    if shown["metadata_location"] is not None:
+        console.print()
+        say(f"From outside, a program that finds the newest rows ({', '.join(ENGINES)}):")
+        say(f"sdp show {shown['product']} --snippet duckdb")
+        say(f"The table's metadata, until its next commit: {shown['metadata_location']}")
+
+
+def _head(console: Console, title: str) -> None:
+    from rich.text import Text
+
     console.print()
-    console.print(shown["snippets"]["sql"], soft_wrap=True)
-    console.print(shown["snippets"]["python"], soft_wrap=True)
+    console.print(Text(title, style="bold"))

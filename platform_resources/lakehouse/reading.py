@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
+from pyiceberg.table.refs import MAIN_BRANCH
+from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.types import (
     DecimalType,
     FixedType,
@@ -28,6 +30,8 @@ from platform_resources.lakehouse.files import live_files, read_data_file
 
 if TYPE_CHECKING:
     import polars as pl
+
+NEWEST = 3  # branches that a sentence or a page names
 
 _DUCKDB_TYPES = {
     "boolean": "BOOLEAN",
@@ -122,22 +126,37 @@ def polars_scan(table: Table, snapshot_id: int | None = None) -> pl.LazyFrame:
 def arrow_table(table: Table, snapshot_id: int | None = None) -> pa.Table:
     """The table in memory, with the table's exact Arrow types (a uuid is `arrow.uuid`).
 
-    A past snapshot is given in the table's current schema.
+    A past snapshot is given in the table's current schema; one that is not of main (a refused write) in the schema it was written with.
     """
     snapshot = table.metadata.snapshot_by_id(snapshot_at(table, snapshot_id)) if snapshot_id is not None else table.current_snapshot()
     identifier = ".".join(table.name())
+    schema = table.schema()
+    if snapshot is not None and snapshot.schema_id is not None and all(one.snapshot_id != snapshot.snapshot_id for one in table.history()):
+        schema = table.schemas()[snapshot.schema_id]
     files = live_files(table.io, snapshot, identifier)
-    parts = [block for file in files for block in read_data_file(table.io, file.file_path, table.schema(), identifier)]
-    return pa.concat_tables([empty_rows(arrow_schema_of(table.schema())), *parts])
+    parts = [block for file in files for block in read_data_file(table.io, file.file_path, schema, identifier)]
+    return pa.concat_tables([empty_rows(arrow_schema_of(schema)), *parts])
 
 
-def snapshot_at(table: Table, when: datetime | int) -> int:
-    """The snapshot of main that was current at a time (UTC when it has no zone), or the id itself when the table has it.
+def branches(table: Table) -> list[tuple[str, Snapshot]]:
+    """Branches and tags beside main with the snapshots they point to, the newest first."""
+    named = [(name, table.snapshot_by_id(ref.snapshot_id)) for name, ref in table.metadata.refs.items() if name != MAIN_BRANCH]
+    known = [(name, snapshot) for name, snapshot in named if snapshot is not None]
+    return sorted(known, key=lambda one: one[1].timestamp_ms, reverse=True)
+
+
+def snapshot_at(table: Table, when: datetime | int | str) -> int:
+    """The snapshot that a branch or tag points to, the one of main that was current at a time (UTC when it has no zone), or the id
+    itself when the table has it.
 
     Raises:
-        PlatformError: `snapshot-unknown` when there is none.
+        PlatformError: `snapshot-unknown`, `branch-unknown` when there is none.
     """
     identifier = ".".join(table.name())
+    if isinstance(when, str):
+        if when not in table.metadata.refs:
+            raise branch_unknown(when, [table], "neither a snapshot id, nor an ISO-8601 time, nor a branch or tag")
+        return table.metadata.refs[when].snapshot_id
     if isinstance(when, int):
         if table.metadata.snapshot_by_id(when) is None:
             raise PlatformError(
@@ -156,4 +175,16 @@ def snapshot_at(table: Table, when: datetime | int) -> int:
         "snapshot-unknown",
         f"{identifier} has no snapshot as old as {instant.astimezone(UTC).isoformat()}.",
         "Ask for a later time.",
+    )
+
+
+def branch_unknown(name: str, tables: Sequence[Table], what: str = "no branch or tag") -> PlatformError:
+    """The sentence for a branch or tag that none of the tables has, with the newest ones that there are."""
+    found = sorted(((snapshot.timestamp_ms, branch) for table in tables for branch, snapshot in branches(table)), reverse=True)
+    newest = list(dict.fromkeys(branch for _, branch in found))[:NEWEST]
+    where = " or ".join(".".join(table.name()) for table in tables) or "any product"
+    return PlatformError(
+        "branch-unknown",
+        f"{name!r} is {what} of {where}.",
+        f"The newest {'is' if len(newest) == 1 else 'are'} {', '.join(newest)}." if newest else "There is none but main.",
     )

@@ -8,6 +8,10 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shlex
+import subprocess
+import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -16,7 +20,9 @@ import dagster as dg
 import pytest
 
 from platform_resources.cli.status import IDLENESS
+from platform_resources.cli.snippets import ENGINES, snippet
 from platform_resources.config import load_settings
+from platform_resources.contracts.registry import Registry
 from platform_resources.locks import hold
 from tests.cli.conftest import Project, forget, make_project, reading, use
 
@@ -122,6 +128,22 @@ def test_query_for_people_stops_in_time_and_says_so(weather: Project) -> None:
     assert max(map(len, weather.ok("query", "from weather.reading").splitlines())) <= 120
 
 
+def test_rows_too_wide_for_a_table_are_shown_one_value_a_line(weather: Project) -> None:
+    shown = weather.ok(
+        "query", "select *, repeat('word ', 60) as long, repeat('x', 1500) as longer, 1/3 as third from weather.reading limit 2"
+    )
+    assert "-- row 1\n" in shown
+    assert "-- row 2\n" in shown
+    lines = [line for line in shown.splitlines() if line.startswith("meta ")]
+    assert len(lines) == 2
+    assert all(json.loads(line.removeprefix("meta").strip())["stream"] == "weather.reading.v1" for line in lines)
+    assert shown.count("word") == 2 * 60
+    assert shown.count("(1,500 characters)") == 2
+    assert shown.count("x") < 2 * 1_100
+    assert "0.3333333333333333" in shown
+    assert "…" not in shown.replace("… (1,500", "")
+
+
 def test_quarantine_is_seen_only_when_asked_for(weather: Project) -> None:
     weather.refused("query", "from weather.reading__quarantine")
     (row,) = weather.json("query", "select reason, _offset from weather.reading__quarantine", "--include-quarantine")
@@ -138,6 +160,72 @@ def test_list_and_show_know_the_products(weather: Project) -> None:
     assert {"_offset", "meta.dt", "temperature"} <= {column["name"] for column in shown["columns"]}
     for text in ("weather.reading.v1", "weather-team@example.org", "temperature", 'source("weather/reading")', "weather/daily"):
         assert text in weather.ok("show", "weather/reading")
+    last = weather.ok("show", "weather/reading").splitlines()[-2:]
+    assert last[0] == "sdp show weather/reading --snippet duckdb"
+    assert last[1].endswith(shown["metadata_location"])
+
+
+def outside(weather: Project, engine: str, count: str) -> int:
+    """Run a printed snippet where nothing but the libraries can be imported, then count its rows."""
+    program = weather.ok("show", "weather/reading", "--snippet", engine)
+    libraries = sorted({sysconfig.get_paths()[name] for name in ("purelib", "platlib")})
+    # -S: the editable install of this platform is a .pth file, which is not read then
+    check = "import importlib.util as _u, sys as _s\nassert _u.find_spec('platform_resources') is None\n"
+    last = f"print('rows:', {count})\nassert not [name for name in _s.modules if name.startswith('platform_resources')]\n"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path += {libraries!r}\n{check}{program}{last}"],
+        cwd=weather.home.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.rpartition("rows: ")[2])
+
+
+@pytest.mark.parametrize(
+    ("engine", "count"),
+    [
+        ("duckdb", "rows.count('*').fetchone()[0]"),
+        ("polars", "rows.collect().height"),
+        ("pyiceberg", "rows.to_arrow().num_rows"),
+    ],
+)
+def test_a_printed_snippet_reads_the_newest_rows_without_the_platform(weather: Project, engine: str, count: str) -> None:
+    (wanted,) = weather.json("query", "select count(*) as n from weather.reading")
+    assert outside(weather, engine, count) == wanted["n"] >= 200
+    program = weather.json("show", "weather/reading", "--snippet", engine)["program"]
+    assert "metadata.json" not in program  # what would go out of date with the next commit
+    assert program == weather.ok("show", "weather/reading", "--snippet", engine)
+
+
+def test_a_snippet_holds_no_secret(weather: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    contract = Registry.load(weather.path).get("weather/reading")
+    monkeypatch.setenv("SDP_CATALOG_URI", "postgresql+psycopg://sdp:hunter2@db.example.org/sdp")
+    monkeypatch.setenv("SDP_WAREHOUSE", "s3://lake/warehouse")
+    for engine in ENGINES:
+        program = snippet(engine, contract, load_settings())
+        compile(program, engine, "exec")
+        assert "hunter2" not in program
+        assert 'uri=os.environ["SDP_CATALOG_URI"]' in program
+        assert "AWS_SECRET_ACCESS_KEY" in program
+    monkeypatch.setenv("SDP_CATALOG_TYPE", "rest")
+    monkeypatch.setenv("SDP_CATALOG_URI", "https://catalog.example.org")
+    assert 'uri="https://catalog.example.org"' in snippet("polars", contract, load_settings())
+
+
+def test_a_product_without_a_table_has_no_snippet(weather: Project) -> None:
+    forget()
+    for suffix in ("yaml", "sql"):
+        text = (weather.path / f"data_products/weather/daily.{suffix}").read_text()
+        weather.write(
+            f"data_products/weather/other.{suffix}", text.replace("weather.daily", "weather.other").replace("name: daily", "name: other")
+        )
+    said = weather.refused("show", "weather/other", "--snippet", "duckdb")
+    for suffix in ("yaml", "sql"):
+        (weather.path / f"data_products/weather/other.{suffix}").unlink()
+    assert said == "weather/other has no table yet. Make it with `sdp run weather/other`. [product-not-materialised]"
 
 
 def test_status_has_every_fact(weather: Project) -> None:
@@ -201,6 +289,17 @@ def test_a_failed_blocking_check_is_told_with_its_run_and_publishes_nothing(weat
     assert "weather/daily was not published: few_rows (measured 11)" in result.stderr
     assert f"refused/{report['run_id']}" in result.stderr
     assert weather.json("query", "select count(*) as n from weather.daily") == before
+
+    branch = f"refused/{report['run_id']}"
+    (line,) = re.findall(r"`(sdp query .*?)`", result.stderr)
+    assert shlex.split(line) == ["sdp", "query", "--branch", branch, "select * from weather.daily"]
+    assert len(weather.json(*shlex.split(line)[1:])) == 11
+    shown = weather.json("show", "weather/daily")["refused_branches"]
+    assert [(one["branch"], one["time"][-1]) for one in shown] == [(branch, "Z")]
+    assert line in weather.ok("show", "weather/daily")
+    said = weather.refused("query", "--branch", "refused/nobody", "from weather.daily")
+    assert said == f"'refused/nobody' is no branch or tag of weather.daily. The newest is {branch}. [branch-unknown]"
+
     (status,) = weather.json("status", "weather/daily")
     assert (status["last_run"]["status"], status["checks"][0]["passed"]) == ("failure", False)
     path.write_text(text)

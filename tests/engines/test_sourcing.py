@@ -5,10 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from platform_resources.contracts.iceberg import table_definition
 from platform_resources.errors import PlatformError
+from platform_resources.lakehouse.conforming import arrow_schema_of
+from platform_resources.lakehouse.staging import stage_append
+from platform_resources.lakehouse.stamp import Stamp
 from platform_resources.sourcing import query, source
+from tests.engines.conftest import FILES, ORDERS
 
 
 def test_every_engine_reads_the_same_rows(shop: Any, an_order: Any) -> None:
@@ -29,8 +35,45 @@ def test_a_product_is_read_as_it_was(shop: Any, an_order: Any) -> None:
         assert product.at(when).arrow().num_rows == product.at(when).polars().collect().height == 1
         assert product.at(when).duckdb().fetchall()[0][0] == 1
     assert product.arrow().num_rows == 2
-    with pytest.raises(PlatformError, match="'yesterday' is neither a snapshot id nor an ISO-8601 time"):
-        product.at("yesterday")
+    with pytest.raises(PlatformError, match="'yesterday' is neither a snapshot id, nor an ISO-8601 time, nor a branch or tag of shop"):
+        product.at("yesterday").arrow()
+
+
+def refuse(shop: Any, branch: str, *rows: Any, more: str = "") -> None:
+    """Keep a write of orders on a branch, as a run does whose checks fail; `more` adds a column to the contract for it alone."""
+    shop.write("orders", ORDERS + more, servers=FILES)
+    definition = table_definition(shop.contract("orders"))
+    names = [field.name for field in definition.schema.fields]
+    data = pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema=arrow_schema_of(definition.schema))
+    stage_append(shop.lakehouse, definition, data, Stamp(run_id=branch)).refuse(branch)
+    shop.write("orders", ORDERS, servers=FILES)
+
+
+def test_a_refused_write_is_read_by_its_branch(shop: Any, an_order: Any) -> None:
+    shop.put("orders", an_order(1, "a"))
+    shop.put("rates", ("a", 3), ("b", 4))
+    refuse(shop, "refused/r1", (*an_order(2, "b"), "express"), more="      - {name: way, logicalType: string}\n")
+    kept = source("shop/orders", settings=shop.settings).at("refused/r1")
+    arrow = kept.arrow().sort_by("order_id").to_pylist()
+    assert [(row["order_id"], row["way"]) for row in arrow] == [(1, None), (2, "express")]
+    assert kept.polars().sort("order_id").collect().to_dicts() == arrow
+    assert kept.duckdb().order("order_id").to_arrow_table().to_pylist() == arrow
+    assert source("shop/orders", settings=shop.settings).arrow().num_rows == 1
+
+    sql = "select way, rate from shop.orders join shop.rates using (shop) order by order_id"
+    assert ask(shop, sql, branch="refused/r1") == [{"way": None, "rate": 3}, {"way": "express", "rate": 4}]
+    assert ask(shop, "select count(*) as n from shop.orders") == [{"n": 1}]
+
+
+def test_an_unknown_branch_names_the_newest(shop: Any, an_order: Any) -> None:
+    shop.put("orders", an_order(1, "a"))
+    with pytest.raises(PlatformError, match=r"^'refused/x' is no branch or tag of shop.orders. There is none but main.$"):
+        ask(shop, "from shop.orders", branch="refused/x")
+    for number in range(5):
+        refuse(shop, f"refused/r{number}", an_order(number + 2, "b"))
+    with pytest.raises(PlatformError) as caught:
+        ask(shop, "from shop.orders", branch="refused/x")
+    assert (caught.value.code, caught.value.remedy) == ("branch-unknown", "The newest are refused/r4, refused/r3, refused/r2.")
 
 
 def test_what_is_not_there_says_how_to_make_it(shop: Any) -> None:
