@@ -7,6 +7,7 @@ configuration. Hosts, catalogs and secrets live here, never in a contract.
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -97,6 +98,29 @@ class Settings(BaseSettings):
         """Properties for `pyiceberg.catalog.load_catalog`."""
         uri = self.catalog_uri or f"sqlite:///{self.home / 'catalog.db'}"
         return {"type": self.catalog_type, "uri": uri, "warehouse": self.warehouse_uri}
+
+
+def prepare_home(settings: Settings) -> Path:
+    """Make the folder of this instance's state, prove that it can be written, and return it.
+
+    Raises:
+        PlatformError: `home-unwritable`.
+    """
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=settings.home):  # permission bits lie: to root, and of a file system mounted read-only
+            pass
+    except OSError as error:
+        raise home_unwritable(settings.home, error) from None
+    return settings.home
+
+
+def home_unwritable(folder: Path, error: OSError) -> PlatformError:
+    """The sentence for a state folder, or one in it, that cannot be used."""
+    reason = "it is no folder" if isinstance(error, FileExistsError | NotADirectoryError) else (error.strerror or str(error))
+    return PlatformError(
+        "home-unwritable", f"The folder {folder} cannot be written: {reason}.", "Set SDP_HOME to a folder that you may write."
+    )
 
 
 def load_settings() -> Settings:

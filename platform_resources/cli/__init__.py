@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -57,7 +60,8 @@ Examples:
 \b
 State lies under SDP_HOME (default .sdp/ in the project's folder).
 Commands that answer programs take --json: one document on stdout.
-Exit status: 0 done, 1 refused or failed with one sentence on stderr, 2 wrong usage."""
+Exit status: 0 done, 1 refused or failed with one sentence on stderr, 2 wrong usage, 130 interrupted.
+Events that produce or replay refuse are told in the answer, status 0; with --strict status 1."""
 
 
 class _ReaderLeft(Exception):  # noqa: N818 - no error, a turn of events
@@ -106,30 +110,63 @@ class Sdp(click.Group):
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, *rest: Any, **extra: Any) -> NoReturn:
         """Run and exit: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted, 141 when nobody reads the output."""
         extra["standalone_mode"] = False
+        with _interrupts_noted() as interrupted:
+            self._main(args, prog_name, *rest, interrupted=interrupted, **extra)
+
+    def _main(
+        self, args: Sequence[str] | None, prog_name: str | None, *rest: Any, interrupted: Callable[[], bool], **extra: Any
+    ) -> NoReturn:
         try:
             result = super().main(args, prog_name or "sdp", *rest, **extra)
             sys.stdout.flush()
             sys.exit(result if isinstance(result, int) else 0)
         except PlatformError as error:
+            if interrupted():
+                _end_interrupted()
             _tell(f"{' '.join(str(error).split())} [{error.code}]")  # a location refused for many problems comes in lines
             sys.exit(1)
         except click.ClickException as error:
             error.show()
             sys.exit(error.exit_code)
         except (click.Abort, KeyboardInterrupt) as error:
-            _tell(str(error) or "Interrupted.")
-            sys.exit(130)
+            _end_interrupted(str(error))
         except (_ReaderLeft, BrokenPipeError):
             # The reader (head, less) has left: end as `cat` would, and keep the interpreter from complaining at exit.
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
         except Exception as error:  # noqa: BLE001 - the last border: a fault of the platform itself is told in a sentence too
+            if interrupted():
+                _end_interrupted()
             if os.environ.get("SDP_DEBUG"):
                 traceback.print_exc()
             what = " ".join(str(error).split()) or type(error).__name__
             _tell(f"The platform itself failed: {type(error).__name__}: {what[:500]}. Repeat with SDP_DEBUG=1 for the trace. [internal]")
             sys.exit(1)
+
+
+@contextlib.contextmanager
+def _interrupts_noted() -> Iterator[Callable[[], bool]]:
+    """Yields a function that says whether Ctrl-C has come since: what it raises inside DuckDB comes out as a fault of the query."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: False  # Python gives signals to the main thread only; or somebody else deals with them
+        return
+    came = threading.Event()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.set()
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield came.is_set
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end_interrupted(said: str = "") -> NoReturn:
+    _tell(said or "Interrupted.")
+    sys.exit(130)
 
 
 def _tell(sentence: str) -> None:

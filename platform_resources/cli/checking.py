@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-@click.command("check", cls=Command)
+@click.command("check", cls=Command, writes_home=False)
 @click.option(
     "--against", metavar="REF", help="Hold the contracts against those of a git ref too; a breaking change of an active product fails."
 )

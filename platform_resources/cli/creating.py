@@ -34,7 +34,7 @@ def new_command() -> None:
     """Draft a new domain or product; nothing that exists is overwritten."""
 
 
-@new_command.command("domain", cls=Command)
+@new_command.command("domain", cls=Command, writes_home=False)
 @click.argument("name")
 @click.option("--owner", "owners", multiple=True, required=True, metavar="OWNER", help="An address or team:name; may be repeated.")
 @click.option("--support", metavar="ADDRESS", help="Where alerts go; default: the first owner that is an address.")
@@ -70,7 +70,7 @@ def new_domain(name: str, owners: tuple[str, ...], support: str | None, title: s
     _tell(files, f"Next: sdp new product {name}/PRODUCT --from-sample FILE", as_json=as_json, domain=name)
 
 
-@new_command.command("product", cls=Command)
+@new_command.command("product", cls=Command, writes_home=False)
 @click.argument("product")
 @click.option(
     "--from-event-schema",

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from platform_resources.cli.output import Col, Command, answer, draw_table, json_option
-from platform_resources.config import Settings, load_settings
+from platform_resources.config import Settings, load_settings, prepare_home
 from platform_resources.errors import PlatformError
 from platform_resources.workspace import read_locations
 
@@ -36,7 +37,7 @@ class Finding:
     remedy: str = ""
 
 
-@click.command("doctor", cls=Command)
+@click.command("doctor", cls=Command, writes_home=False)
 @click.option("--profile", type=click.Choice(PROFILES), help="Only this profile; default: all, judged by the one in force.")
 @json_option
 def doctor_command(profile: str | None, as_json: bool) -> None:
@@ -114,8 +115,8 @@ def _extensions(settings: Settings) -> str:
 
     from platform_resources.engines.duck import connect
 
-    try:
-        with closing(connect(settings)) as con:
+    try:  # in a home of its own: whether SDP_HOME can be written is another question
+        with tempfile.TemporaryDirectory() as home, closing(connect(settings.model_copy(update={"home": Path(home)}))) as con:
             rows = con.sql("select extension_name from duckdb_extensions() where loaded order by 1").fetchall()
     except duckdb.Error as error:
         raise LookupError(str(error)) from None
@@ -123,12 +124,7 @@ def _extensions(settings: Settings) -> str:
 
 
 def _home(settings: Settings) -> str:
-    folder = settings.home
-    while not folder.exists():
-        folder = folder.parent
-    if not os.access(folder, os.W_OK):
-        raise LookupError(f"{folder} cannot be written")
-    free = shutil.disk_usage(folder).free / 2**30
+    free = shutil.disk_usage(prepare_home(settings)).free / 2**30
     return f"{settings.home}, {free:,.0f} GiB free"
 
 

@@ -9,8 +9,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from platform_resources.config import SOURCE_ROOT, Settings
-from platform_resources.errors import PlatformError
+from platform_resources.config import SOURCE_ROOT, Settings, home_unwritable
 
 STORAGE_MADE = ".storage-made"
 
@@ -45,9 +44,7 @@ def prepare_dagster_home(settings: Settings) -> Path:
         if not storage_is_made(settings):
             _make_storage(home)
     except OSError as error:
-        raise PlatformError(
-            "home-unwritable", f"The folder {home} cannot be prepared: {error.strerror}.", "Set SDP_HOME to a folder that you may write."
-        ) from error
+        raise home_unwritable(home, error) from error
     return home
 
 

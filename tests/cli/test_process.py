@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,6 +111,47 @@ def test_a_reader_that_leaves_ends_the_query_in_silence(weather: Project) -> Non
     process.stdout.close()
     assert process.wait(timeout=60) == 141
     assert process.stderr.read() == b""
+
+
+def test_a_reader_that_leaves_a_table_ends_it_in_silence(weather: Project) -> None:
+    sql = "select * from range(50000)"
+    process = subprocess.Popen(
+        [*SDP, "query", sql, "--limit", "50000"],
+        cwd=weather.path, env=weather.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=60) == 141
+    assert process.stderr.read() == b""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_an_answer_that_finds_no_room_is_one_sentence(weather: Project, form: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*SDP, "query", "select 1", *form], cwd=weather.path, env=weather.environment, stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert b"[output-unwritable]" in done.stderr
+
+
+def test_ctrl_c_interrupts_a_query(weather: Project) -> None:
+    spill = weather.home / "tmp" / "duckdb"
+    shutil.rmtree(spill, ignore_errors=True)  # made anew when the session begins
+    process = subprocess.Popen(
+        [*SDP, "query", "select count(*) as n from range(1000000000000) t where hash(t.range) % 7 = 8"],
+        cwd=weather.path, env=weather.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not spill.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(0.5)  # well into the query
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, b"", b"Interrupted.\n")
 
 
 def test_a_fault_of_the_platform_is_a_sentence_without_a_trace(weather: Project) -> None:
