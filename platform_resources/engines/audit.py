@@ -17,6 +17,8 @@ from platform_resources.errors import Problem
 from platform_resources.lakehouse.staging import StagedWrite
 
 SAMPLE_ROWS = 5
+IDENTITY_COLUMNS = 6  # of a product without any key
+PLACE = ("_topic", "_partition", "_offset")  # of a stream's row in the log
 _NO_VALUE = "The query gave no value."
 _SCOPES: tuple[Scope, ...] = ("commit", "partition", "table")
 
@@ -25,7 +27,8 @@ _SCOPES: tuple[Scope, ...] = ("commit", "partition", "table")
 class CheckOutcome:
     """What one check said: the measured number out of `rows` rows in scope, up to five offending rows, or why it could not run.
 
-    A check that could not run has not passed. Sample rows hold the primary key and the checked columns, personal data masked.
+    A check that could not run has not passed. Sample rows hold what tells the row from others (the primary key, the event's id and
+    offset) and the checked columns, personal data masked.
     """
 
     check: Check
@@ -136,7 +139,7 @@ def _sentence(error: duckdb.Error) -> str:
 
 def _sample(con: duckdb.DuckDBPyConnection, relation: str, check: Check, contract: Contract) -> tuple[Mapping[str, Any], ...]:
     """Up to five offending rows of a null, missing, invalid or duplicate check; () where rows cannot be told."""
-    columns = list(dict.fromkeys((*contract.primary_key, *check.columns, *([check.column] if check.column else []))))
+    columns = list(dict.fromkeys((*_identity(contract), *check.columns, *([check.column] if check.column else []))))
     if check.metric == "duplicateValues":
         names = ", ".join(quoted(column) for column in check.columns)
         text = f"SELECT {names}, count(*) AS rows FROM {relation} GROUP BY {names} HAVING count(*) > 1 ORDER BY ALL LIMIT {SAMPLE_ROWS}"
@@ -151,6 +154,15 @@ def _sample(con: duckdb.DuckDBPyConnection, relation: str, check: Check, contrac
         return ()  # the verdict stands without its illustration
     masked = {column for column in columns if _is_personal(contract, column)}
     return tuple({column: "***" if column in masked else value for column, value in zip(columns, row, strict=True)} for row in rows)
+
+
+def _identity(contract: Contract) -> tuple[str, ...]:
+    """Columns by which the owner finds a row: the primary key, a stream's event id and place in the log, else the first plain ones."""
+    if contract.is_stream:
+        event = contract.primary_key or ((contract.dedupe_key,) if contract.has_column(contract.dedupe_key) else ())
+        return (*event, *PLACE)
+    plain = tuple(column.name for column in contract.columns if not column.children())
+    return contract.primary_key or contract.incremental_key or plain[:IDENTITY_COLUMNS]
 
 
 def _is_personal(contract: Contract, path: str) -> bool:

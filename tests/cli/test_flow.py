@@ -15,12 +15,13 @@ import sysconfig
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from platform_resources.cli.status import IDLENESS
 from platform_resources.cli.snippets import ENGINES, snippet
+from platform_resources.cli.status import IDLENESS
 from platform_resources.config import load_settings
 from platform_resources.contracts.registry import Registry
 from platform_resources.locks import hold
@@ -435,6 +436,31 @@ def test_two_homes_never_touch_each_other(weather: Project, monkeypatch: pytest.
 )
 def test_wrong_usage_is_status_two(weather: Project, arguments: list[str]) -> None:
     assert weather.sdp(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list"], ["status"], ["show", "weather/reading"], ["query", "select 1"], ["produce", "weather.reading.v1", "-"], ["up"],
+        ["ingest", "weather/reading"], ["run", "weather/hottest"],
+    ],
+)  # fmt: skip
+def test_a_home_that_cannot_be_used_is_one_sentence(
+    weather: Project, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "file"
+    home.write_text("")
+    monkeypatch.setenv("SDP_HOME", str(home))
+    said = f"The folder {home} cannot be written: it is no folder. Set SDP_HOME to a folder that you may write. [home-unwritable]"
+    assert weather.refused(*arguments) == said
+    assert not weather.sdp(*arguments).stdout
+
+
+def test_doctor_blames_the_home_and_nothing_else_for_a_bad_home(weather: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SDP_HOME", str(tmp_path / "file"))
+    document = json.loads(weather.sdp("doctor", "--profile", "embedded", "--json").stdout)
+    assert [finding["need"] for finding in document["findings"] if not finding["ok"]] == ["SDP_HOME"]
 
 
 def test_doctor_says_what_is_missing_and_how_to_get_it(weather: Project, monkeypatch: pytest.MonkeyPatch) -> None:

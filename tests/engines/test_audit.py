@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
-from platform_resources.engines.audit import audit
+import duckdb
+import pytest
+
+from platform_resources.config import SOURCE_ROOT
+from platform_resources.contracts.registry import Registry
+from platform_resources.engines.audit import audit, audit_relation
 from platform_resources.engines.duck import connect
 
 TOTALS = "select shop, count(*) as orders, sum(amount) as total from shop.orders group by shop"
@@ -52,6 +59,36 @@ def test_a_check_that_cannot_run_fails_with_its_reason(shop: Any, an_order: Any)
 
 def test_offending_rows_are_shown(shop: Any, an_order: Any) -> None:
     assert outcomes(shop, an_order)["alone"].sample == ({"orders": 1, "rows": 2},)
+
+
+HIGH = "{metric: invalidValues, name: low, arguments: {maximum: 4}, mustBe: 0}"
+
+
+@pytest.mark.parametrize(
+    ("key", "identity"),
+    [
+        ("", {"shop": "***", "orders": 1}),  # no key at all: the first plain columns
+        ("required: true, primaryKey: true, primaryKeyPosition: 1, ", {"orders": 1}),
+    ],
+)
+def test_an_offending_row_is_shown_with_what_its_owner_finds_it_by(shop: Any, an_order: Any, key: str, identity: dict[str, Any]) -> None:
+    properties = TRACED.replace("name: orders, ", f"name: orders, {key}").replace('(38,2)"}', f'(38,2)", quality: [{HIGH}]}}')
+    shop.totals(TOTALS, properties=properties)
+    shop.put("orders", an_order(1, "a"), an_order(2, "b", "5.00"))
+    staged = shop.derivation().stage(run_id="r").staged
+    with connect(shop.settings) as con:
+        (low,) = audit(con, staged, shop.contract())
+    staged.discard()
+    assert low.sample == ({**identity, "total": Decimal("5.00")},)
+
+
+def test_an_offending_row_of_a_stream_is_shown_with_its_event_and_offset() -> None:
+    contract = Registry.load(SOURCE_ROOT).get("mediawiki/recentchange")
+    check = replace(contract.checks[0], metric="invalidValues", column="wiki", arguments={"validValues": ["enwiki"]}, name="ours")
+    with duckdb.connect() as con:
+        con.execute("create table rows as select {'id': 'e1'} as meta, 'xx' as wiki, 'rc' as _topic, 0 as _partition, 7::bigint as _offset")
+        (ours,) = audit_relation(con, "rows", [check], contract)
+    assert ours.sample == ({"meta.id": "e1", "_topic": "rc", "_partition": 0, "_offset": 7, "wiki": "xx"},)
 
 
 def test_a_skipped_check_has_no_outcome(shop: Any, an_order: Any) -> None:
