@@ -16,13 +16,14 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from platform_resources.cli.snippets import ENGINES, snippet
 from platform_resources.cli.status import IDLENESS
-from platform_resources.config import load_settings
+from platform_resources.config import SOURCE_ROOT, load_settings
 from platform_resources.contracts.registry import Registry
 from platform_resources.locks import hold
 from tests.cli.conftest import Project, forget, make_project, reading, use
@@ -292,6 +293,8 @@ def test_a_failed_blocking_check_is_told_with_its_run_and_publishes_nothing(weat
     assert weather.json("query", "select count(*) as n from weather.daily") == before
 
     branch = f"refused/{report['run_id']}"
+    assert (report["error"]["code"], report["refused_branch"]) == ("check-failed", branch)
+    assert report["error"]["message"] in " ".join(result.stderr.split())
     (line,) = re.findall(r"`(sdp query .*?)`", result.stderr)
     assert shlex.split(line) == ["sdp", "query", "--branch", branch, "select * from weather.daily"]
     assert len(weather.json(*shlex.split(line)[1:])) == 11
@@ -305,6 +308,24 @@ def test_a_failed_blocking_check_is_told_with_its_run_and_publishes_nothing(weat
     assert (status["last_run"]["status"], status["checks"][0]["passed"]) == ("failure", False)
     path.write_text(text)
     forget()
+
+
+def test_what_the_page_on_reading_says_can_be_done(weather: Project) -> None:
+    page = (SOURCE_ROOT / "docs/reading.md").read_text(encoding="utf-8")
+    page = page.replace("refused/RUN", weather.json("show", "weather/daily")["refused_branches"][0]["branch"])
+    names: dict[str, Any] = {"snapshot_id": weather.json("show", "weather/reading")["snapshot_id"]}
+    blocks = re.findall(r"^```(console|python)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert len(blocks) >= 8
+    for kind, text in blocks:
+        if kind == "python":
+            exec(text, names)
+            continue
+        for line in text.splitlines():
+            assert line.startswith("$ sdp "), line
+            assert weather.ok(*shlex.split(line)[2:])
+    # Nothing is read before it is asked for, so ask.
+    assert names["product"].at(names["snapshot_id"]).arrow().num_rows == names["newest"].fetchone()[0]
+    assert set(re.findall(r"^\| `(sdp\.[a-z-]+)`", page, re.MULTILINE)) <= set(names["summary"].additional_properties)
 
 
 def test_recreate_is_for_drafts_only(weather: Project) -> None:
