@@ -55,8 +55,8 @@ def _open(command: str) -> bool:
 
 def matches(shown: list[str], said: list[str]) -> bool:
     """Whether the output is what the page shows."""
-    pattern = r"\n".join(r"(?:.*\n)*.*" if line.strip() == "..." else ".*".join(re.escape(part) for part in _parts(line)) for line in shown)
-    return re.fullmatch(pattern, "\n".join(line.rstrip() for line in said)) is not None
+    pattern = "".join(r"(?:.*\n)*" if line.strip() == "..." else ".*".join(map(re.escape, _parts(line))) + r"\n" for line in shown)
+    return re.fullmatch(pattern, "".join(f"{line.rstrip()}\n" for line in said)) is not None
 
 
 def _parts(line: str) -> list[str]:
@@ -93,6 +93,8 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
     [
         (["a", "...", "d"], ["a", "b", "c", "d"], True),
         (["a", "...", "d"], ["a", "b"], False),
+        (["...", "a", "..."], ["a"], True),
+        (["...", "a"], ["ba"], False),
         (["2 ... rows"], ["2 good rows"], True),
         (["2 rows"], ["3 rows"], False),
         (["..."], [], True),
