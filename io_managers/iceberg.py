@@ -270,7 +270,10 @@ def refusal(contract: Contract, run_id: str, failed: list[CheckOutcome]) -> dg.F
 
 def failure_of(error: PlatformError) -> dg.Failure:
     """A user's fault as Dagster shows it: the sentence, not a stack trace. Retrying mends nothing."""
-    return dg.Failure(description=str(error), metadata={"sdp/code": error.code}, allow_retries=False)
+    place = {"message": error.message, "remedy": error.remedy, "file": error.file, "line": error.line}
+    return dg.Failure(
+        description=str(error), metadata={"sdp/code": error.code, "sdp/error": dg.MetadataValue.json(place)}, allow_retries=False
+    )
 
 
 def _product(key: dg.AssetKey) -> str:

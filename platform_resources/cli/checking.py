@@ -28,6 +28,7 @@ def check_command(against: str | None, as_json: bool) -> None:
     registry = Registry.load(settings.project)
     problems = [
         *registry.problems,
+        *registry.orphans(),
         *workspace_problems(settings, registry),
         *_transform_problems(settings, registry),
         *_check_problems(registry),
@@ -36,7 +37,8 @@ def check_command(against: str | None, as_json: bool) -> None:
         from platform_resources.contracts.diff import check_against
 
         problems += check_against(settings.project, against)
-    problems = sorted(dict.fromkeys(_inside(problem, settings.project) for problem in problems))
+    found = dict.fromkeys(_inside(problem, settings.project) for problem in problems)
+    problems = sorted(found, key=lambda problem: (problem.severity == "error", problem))  # what stops comes last, next to the prompt
     errors = [problem for problem in problems if problem.severity == "error"]
 
     def draw(console: Console) -> None:

@@ -15,7 +15,7 @@ import yaml
 
 from platform_resources.cli.output import Command, answer, json_option
 from platform_resources.config import Settings, load_settings
-from platform_resources.contracts.people import is_owner
+from platform_resources.contracts.people import OWNER_REMEDY, is_owner
 from platform_resources.contracts.registry import Registry, normal_key
 from platform_resources.errors import PlatformError
 from platform_resources.workspace import register
@@ -50,7 +50,7 @@ def new_domain(name: str, owners: tuple[str, ...], support: str | None, title: s
     for owner in owners:
         if not is_owner(owner):
             raise PlatformError(
-                "owner-invalid", f"The owner {owner} is neither an e-mail address nor a team.", "Write a@example.org or team:name."
+                "owner-invalid", f"The owner {owner} is neither an e-mail address that Dagster takes nor a team.", OWNER_REMEDY
             )
     folder = settings.project / "data_products" / name
     if folder.exists() or folder.with_suffix(".py").exists():
@@ -201,7 +201,7 @@ def _from_inputs(inputs: str, domain: str, name: str, registry: Registry) -> dic
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise PlatformError("file-unreadable", f"The file {path} cannot be read: {reason}.", "Name a file that exists.") from None

@@ -46,6 +46,15 @@ class Outcome:
     facts: Mapping[str, Any] = field(default_factory=dict)
     observed: Mapping[str, Any] = field(default_factory=dict)
     checks: Sequence[Mapping[str, Any]] = ()
+    refused_branch: str | None = None
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """Why it failed, as the JSON of every command has it; None for a run that did not."""
+        if self.fault is None:
+            return None
+        return {"code": self.code, "message": self.fault, "remedy": f"The run is {self.run_id}.", "file": "", "line": 0, **self.told}
 
 
 def execute(settings: Settings, contract: Contract, *, tags: Mapping[str, str], config: Mapping[str, Any]) -> Outcome:
@@ -79,7 +88,7 @@ def execute(settings: Settings, contract: Contract, *, tags: Mapping[str, str], 
             return Outcome(run_id, "canceled", f"{contract.key} was interrupted, its run is canceled.", "interrupted")
         run = instance.get_run_by_id(run_id)
         status = run.status.value.lower() if run else ("success" if result.success else "failure")
-    fault, code = _fault(result)
+    fault, code, facts = _fault(result)
     return Outcome(
         result.run_id,
         "success" if result.success else status,
@@ -88,6 +97,8 @@ def execute(settings: Settings, contract: Contract, *, tags: Mapping[str, str], 
         _newest(result, "ASSET_MATERIALIZATION"),
         _newest(result, "ASSET_OBSERVATION"),
         [_check(event.asset_check_evaluation_data) for event in result.all_events if event.event_type_value == "ASSET_CHECK_EVALUATION"],
+        facts.get("sdp/refused_branch"),
+        facts.get("sdp/error") or {},
     )
 
 
@@ -198,21 +209,21 @@ def _job(module: Any, key: dg.AssetKey, contract: Contract) -> dg.JobDefinition:
     )
 
 
-def _fault(result: Any) -> tuple[str | None, str]:
-    """The sentence and the code of the first failed step."""
+def _fault(result: Any) -> tuple[str | None, str, Mapping[str, Any]]:
+    """The sentence, the code and the facts of the first failed step."""
     for event in result.all_events:
         if event.event_type_value == "STEP_FAILURE":
             data = event.event_specific_data
             if data.user_failure_data is not None:
                 metadata = _plain_metadata(data.user_failure_data.metadata)
-                return data.user_failure_data.description, str(metadata.get("sdp/code", "run-failed"))
+                return data.user_failure_data.description, str(metadata.get("sdp/code", "run-failed")), metadata
             error = data.error.cause or data.error
-            return " ".join(error.message.split()), "run-failed"
+            return " ".join(error.message.split()), "run-failed", {}
         if event.event_type_value in ("PIPELINE_FAILURE", "PIPELINE_CANCELED") and event.event_specific_data is not None:
             error = getattr(event.event_specific_data, "error", None)
             if error is not None:
-                return " ".join(error.message.split()), "run-failed"
-    return None, "run-failed"
+                return " ".join(error.message.split()), "run-failed", {}
+    return None, "run-failed", {}
 
 
 def _newest(result: Any, kind: str) -> dict[str, Any]:

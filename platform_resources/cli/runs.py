@@ -61,6 +61,7 @@ def ingest_command(product: str, until: str, skip: tuple[str, ...], recreate: bo
         _raise_fault(outcome)  # it failed before it read anything: there is nothing to count
     shown = {"read": 0, "inserted": 0, "duplicates": 0, "quarantined": 0, "late": 0, "commits": 0, "position": {}, **(report or {})}
     shown |= {"run_id": outcome.run_id, "status": outcome.status, "checks": list(outcome.checks), "skipped_checks": sorted(set(skip))}
+    shown |= {"error": outcome.error, "refused_branch": outcome.refused_branch or shown.get("refused_branch")}
 
     def draw(console: Console) -> None:
         names = ("read", "inserted", "duplicates", "quarantined", "late", "commits")
@@ -109,6 +110,8 @@ def run_command(product: str, partition: str | None, recompute: bool, recreate: 
         "plan": facts.get("sdp/plan"),
         "reason": facts.get("sdp/reason"),
         "checks": list(outcome.checks),
+        "error": outcome.error,
+        "refused_branch": outcome.refused_branch,
     }
 
     def draw(console: Console) -> None:
@@ -128,7 +131,9 @@ def _known_checks(contract: Contract, names: tuple[str, ...]) -> None:
     for name in names:
         if name not in known:
             raise PlatformError(
-                "check-unknown", f"{contract.key} has no check {name}.", f"Name one of: {', '.join(sorted(known)) or '(it has none)'}."
+                "check-unknown",
+                f"{contract.key} has no check {name}." if known else f"{contract.key} has no checks at all.",
+                f"Name one of: {', '.join(sorted(known))}." if known else "Leave the option out.",
             )
 
 

@@ -11,8 +11,9 @@ from platform_resources.contracts.model import Support
 from platform_resources.contracts.yaml_source import DocumentPath
 
 # What Dagster accepts as an asset owner: an e-mail address with a top-level domain of 2 to 7 letters, or a team.
-_EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
+_EMAIL = re.compile(r"\b[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 _TEAM = re.compile(r"team:[A-Za-z0-9_.-]+")
+OWNER_REMEDY = "Write an address with a top-level domain of 2 to 7 letters, such as a@example.org, or team:name."
 TOOLS = ("email", "slack", "teams", "discord", "ticket", "googlechat", "other")
 _ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")
 
@@ -36,8 +37,8 @@ def read_owners(values: object, path: DocumentPath, findings: Findings) -> tuple
             findings.error(
                 "owner-invalid",
                 (*path, index),
-                f"The owner {show(owner)} is neither an e-mail address nor a team.",
-                "Write an address such as a@example.org, or team:name.",
+                f"The owner {show(owner)} is neither an e-mail address that Dagster takes nor a team.",
+                OWNER_REMEDY,
             )
     return tuple(owners)
 
@@ -58,8 +59,8 @@ def read_team(team: Mapping[str, Any] | list[Any] | None, path: DocumentPath, fi
             findings.error(
                 "owner-invalid",
                 (*where, index),
-                f"The owner {show(name)} is neither an e-mail address nor a team.",
-                "Write an address such as a@example.org, or team:name.",
+                f"The owner {show(name)} is neither an e-mail address that Dagster takes nor a team.",
+                OWNER_REMEDY,
             )
         else:
             owners.append(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -78,7 +79,8 @@ class Registry:
         """The contract of `d/p` or `d.p`.
 
         Raises:
-            PlatformError: `product-unknown` with a close match, or `product-broken` with the first fault of its contract.
+            PlatformError: `product-unknown` with a close match, `product-broken` with the first fault of its contract, or
+                `transform-without-contract`.
         """
         wanted = normal_key(key)
         found = self.contracts.get(wanted)
@@ -96,6 +98,9 @@ class Registry:
             )
         match = close_match(wanted, self.contracts) or next((k for k in self.contracts if k.split("/")[1] == wanted.split("/")[-1]), None)
         remedy = f"Did you mean {match}?" if match else "List the products with sdp list."
+        for orphan in self.orphans():
+            if orphan.file.rsplit(".", 1)[0] == f"{PRODUCTS}/{wanted}":
+                raise PlatformError(orphan.code, orphan.message, orphan.remedy, file=orphan.file)
         raise PlatformError("product-unknown", f"There is no product {wanted}.", remedy)
 
     def by_stream(self, stream: str) -> Contract:
@@ -114,6 +119,24 @@ class Registry:
     def streams(self) -> Mapping[str, Contract]:
         """Contracts by the stream they ingest."""
         return {name: contract for name, contract in self._by_stream.items() if name}
+
+    def orphans(self) -> tuple[Problem, ...]:
+        """Transforms that no contract stands beside, code `transform-without-contract`: nothing runs them.
+
+        Not among `problems`: a file that nothing reads must not take its location down.
+        """
+        return tuple(
+            Problem(
+                relative(path, self.project),
+                0,
+                "transform-without-contract",
+                f"Nothing runs the transform {path.name}: {path.parent.name}/{path.stem} has no contract.",
+                f"Write {path.stem}.yaml beside it as docs/contracts.md says, or remove the file.",
+            )
+            for folder in _folders(self.project / PRODUCTS)
+            for path in sorted([*folder.glob("*.sql"), *folder.glob("*.py")])
+            if not path.with_suffix(".yaml").exists() and (path.suffix == ".sql" or _is_marked(path))
+        )
 
     def transform_path(self, key: str) -> Path | None:
         """The .sql or .py beside a contract, None for a product without a transform."""
@@ -135,6 +158,16 @@ def _transforms(folder: Path, name: str) -> list[Path]:
     return [path for suffix in (".sql", ".py") if (path := folder / f"{name}{suffix}").is_file()]
 
 
+def _is_marked(path: Path) -> bool:
+    """Whether a module holds a function under `@data_product`; other modules are what transforms import."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return False
+    marks = [mark.func if isinstance(mark, ast.Call) else mark for node in ast.walk(tree) for mark in getattr(node, "decorator_list", ())]
+    return "data_product" in {getattr(mark, "attr", getattr(mark, "id", None)) for mark in marks}
+
+
 def _claim(contract: Contract) -> tuple[bool, str]:
     """The order in which a stream is given away: first to the domain it is named after, so nobody takes another team's product down."""
     stream = contract.source.stream if contract.source else None
@@ -142,7 +175,7 @@ def _claim(contract: Contract) -> tuple[bool, str]:
 
 
 def _between(contracts: Mapping[str, Contract], project: Path) -> list[tuple[Problem, list[str]]]:
-    """Faults that no contract shows alone: two of one stream, two transforms, none at all, an orphan transform."""
+    """Faults that no contract shows alone: two of one stream, two transforms, none at all."""
     found: list[tuple[Problem, list[str]]] = []
     streams: dict[str, Contract] = {}
     for contract in sorted(contracts.values(), key=_claim):

@@ -5,14 +5,14 @@ The twin of `contracts.drafting`, which drafts streams; it lives here because on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import yaml
 
-from platform_resources.contracts.iceberg import table_definition
+from platform_resources.contracts.iceberg import EXTRA_COLUMN, STREAM_COLUMNS, table_definition
 from platform_resources.contracts.model import Column
 from platform_resources.contracts.registry import Registry
 from platform_resources.engines.duck import create_empty_tables, offline_session
@@ -57,6 +57,7 @@ def draft_from_query(text: str, *, domain: str, product: str, registry: Registry
             message, line = read_duckdb_error(error, text)
             raise PlatformError("sql-invalid", f"The query is refused: {message}", "Correct it and draft again.", line=line) from None
         columns = [_property(name, kind) for name, kind in zip(relation.columns, relation.types, strict=True)]
+    _refuse_stream_columns(relation.columns)
     known = {column.name: column for key in inputs for column in registry.get(key).columns}
     contract = {
         "apiVersion": "v3.2.0",
@@ -72,6 +73,18 @@ def draft_from_query(text: str, *, domain: str, product: str, registry: Registry
     }
     head = f"# Drafted from {Path(product).with_suffix('.sql')}. Describe every column and set status: active when others may rely on it.\n"
     return head + yaml.dump(contract, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _refuse_stream_columns(names: Sequence[str]) -> None:
+    """A stream's own columns come along with `*`; no other product may have them."""
+    own = [name for name in names if name in {field.name for field in (*STREAM_COLUMNS, EXTRA_COLUMN)}]
+    if own:
+        listed = ", ".join(own)
+        raise PlatformError(
+            "sql-stream-columns",
+            f"The query gives {listed}, which the platform keeps for streams.",
+            f"Name the columns, or write * exclude ({listed}).",
+        )
 
 
 class _Dumper(yaml.SafeDumper):

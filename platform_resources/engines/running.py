@@ -118,7 +118,7 @@ def _line_in(transform: Transform, error: BaseException) -> int:
 
 def _failed(transform: Transform, said: str, line: int) -> PlatformError:
     remedy = "Correct the transform, or the data it cannot deal with."
-    return PlatformError("transform-failed", f"The transform failed: {said.rstrip('.')}.", remedy, file=transform.path, line=line)
+    return PlatformError("transform-failed", f"The transform failed: {said.rstrip('.')}.", remedy, file=transform.where, line=line)
 
 
 def _call(con: duckdb.DuckDBPyConnection, transform: Transform, inputs: Mapping[str, PinnedInput], restricted: frozenset[str]) -> Any:
@@ -172,7 +172,7 @@ def _taken(result: Any, transform: Transform) -> pa.Table | pa.RecordBatchReader
     if not isinstance(result, wanted):
         raise PlatformError(
             "python-wrong-result", f"{getattr(function, '__name__', '')} returned {_type_name(result)}, its annotation says {name}.",
-            "Return what the annotation says.", file=transform.path, line=function.__code__.co_firstlineno if function else 0,
+            "Return what the annotation says.", file=transform.where, line=function.__code__.co_firstlineno if function else 0,
         )  # fmt: skip
     if isinstance(result, duckdb.DuckDBPyRelation):
         return result.to_arrow_reader()

@@ -384,7 +384,8 @@ def validate(transform: Transform, contract: Contract, registry: Registry) -> li
             names, types = list(relation.columns), list(relation.types)
         except duckdb.Error as error:
             return [*problems, _refusal(error, text, where)]
-    problems += _hold_against_contract(names, types, contract, where)
+    contract_file = shown_path(contract.path, registry)
+    problems += _hold_against_contract(names, types, contract, where, contract_file, _term_lines(text))
     problems += _incremental_problems(transform, contract, where)
     return problems
 
@@ -447,12 +448,30 @@ def read_duckdb_error(error: duckdb.Error, text: str) -> tuple[str, int]:
     return first, line
 
 
-def _hold_against_contract(names: list[str], types: list[Any], contract: Contract, where: str) -> list[Problem]:
+def _term_lines(text: str) -> dict[str, int]:
+    """The line of each term of the outermost SELECT, by the name it gives in small letters."""
+    return {term.alias_or_name.lower(): _line(term) for term in parse_query(text).selects}
+
+
+def _hold_against_contract(
+    names: list[str], types: list[Any], contract: Contract, where: str, contract_file: str, lines: Mapping[str, int]
+) -> list[Problem]:
+    """Each problem stands at the term of the query; where the query names none (`*`, or nothing) at the column in the contract."""
+
+    def place(name: str, declared: str) -> tuple[str, int]:
+        return (where, lines[name]) if lines.get(name) else (contract_file, contract.column(declared).line)
+
     found = {name.lower(): kind for name, kind in zip(names, types, strict=True)}
     declared = {field.name.lower(): field for field in table_definition(contract).schema.fields}
     repeated = sorted({name for name in names if [other.lower() for other in names].count(name.lower()) > 1})
     problems = [
-        Problem(where, 0, "sql-duplicate-column", f"The query gives the column {name} more than once.", "Name each column once.")
+        Problem(
+            where,
+            lines.get(name.lower(), 0),
+            "sql-duplicate-column",
+            f"The query gives the column {name} more than once.",
+            "Name each column once.",
+        )
         for name in repeated
     ]
     for name, field in declared.items():
@@ -460,17 +479,30 @@ def _hold_against_contract(names: list[str], types: list[Any], contract: Contrac
             close = get_close_matches(name, [other for other in found if other not in declared], n=1)
             hint = f"The query gives {close[0]}: rename one of them." if close else "Add it to the query or take it from the contract."
             problems.append(
-                Problem(where, 0, "sql-missing-column", f"The contract has the column {field.name}, the query does not give it.", hint)
+                Problem(
+                    *place(close[0] if close else name, field.name),
+                    "sql-missing-column",
+                    f"The contract has the column {field.name}, the query does not give it.",
+                    hint,
+                )
             )
             continue
         fault = mismatch(found[name], field.field_type, field.name)
         if fault:
-            problems.append(Problem(where, 0, "sql-type-mismatch", f"{fault}.", "Cast it in the query, or change the contract's type."))
+            problems.append(
+                Problem(*place(name, field.name), "sql-type-mismatch", f"{fault}.", "Cast it in the query, or change the contract's type.")
+            )
     for name in names:
         if name.lower() not in declared:
             hint = "Declare it in the contract or leave it out of the query."
             problems.append(
-                Problem(where, 0, "sql-extra-column", f"The query gives the column {name}, which the contract does not have.", hint)
+                Problem(
+                    where,
+                    lines.get(name.lower(), 0),
+                    "sql-extra-column",
+                    f"The query gives the column {name}, which the contract does not have.",
+                    hint,
+                )
             )
     return problems
 

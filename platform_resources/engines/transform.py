@@ -46,6 +46,11 @@ class Transform:
     returns: Engine | None = None
     warnings: tuple[Problem, ...] = ()
 
+    @property
+    def where(self) -> str:
+        """The file as problems show it, relative to the project: a transform lies in data_products/<domain>/."""
+        return "/".join(self.path.parts[-3:])
+
     def with_keys(self, keys: Mapping[str, tuple[tuple[str, ...], ...]], untraced: Mapping[str, str]) -> Transform:
         """The same transform with its tracing."""
         return replace(self, keys=keys, untraced=untraced)

@@ -55,7 +55,7 @@ class Conformer:
     """
 
     def __init__(self, identifier: str, schema: Schema, *, lenient: bool = False) -> None:
-        self.identifier, self.schema, self.lenient = identifier, schema, lenient
+        self.product, self.schema, self.lenient = identifier.replace(".", "/", 1), schema, lenient
         self.target = arrow_schema_of(schema)
 
     def check(self, given: pa.Schema) -> None:
@@ -76,7 +76,7 @@ class Conformer:
         if len(set(names)) != len(names):
             double = next(name for name in names if names.count(name) > 1)
             raise PlatformError(
-                "column-twice", f"The data for {self.identifier} has the column {double} more than once.", "Give each column one name."
+                "column-twice", f"The data for {self.product} has the column {double} more than once.", "Give each column one name."
             )
         self._refuse_undeclared(names, self.target.names, "")
         columns = [
@@ -90,7 +90,7 @@ class Conformer:
         if extra and not self.lenient:
             raise PlatformError(
                 "column-undeclared",
-                f"The data for {self.identifier} has {_listed(extra)}, which its contract does not declare.",
+                f"The data for {self.product} has {_listed(extra)}, which its contract does not declare.",
                 "Declare the column in the contract or leave it out of the output.",
             )
 
@@ -98,7 +98,7 @@ class Conformer:
         if not field.nullable and not self.lenient:
             raise PlatformError(
                 "column-missing",
-                f"The data for {self.identifier} lacks the required column {path}.",
+                f"The data for {self.product} lacks the required column {path}.",
                 "Add the column to the output or make it optional in the contract.",
             )
         return pa.nulls(rows, field.type)
@@ -113,7 +113,7 @@ class Conformer:
     def _null_error(self, path: str, nulls: int, rows: int) -> PlatformError:
         return PlatformError(
             "column-null",
-            f"The data for {self.identifier} has {nulls} null{'s' if nulls > 1 else ''} in {rows} rows of the required column {path}.",
+            f"The data for {self.product} has {nulls} null{'s' if nulls > 1 else ''} in {rows} rows of the required column {path}.",
             "Fill the values, filter the rows or make the column optional in the contract.",
         )
 
@@ -186,7 +186,7 @@ class Conformer:
             bad = _count_unfit(array, target)
             raise PlatformError(
                 "column-value",
-                f"The data for {self.identifier} has {bad or 'some'} of {len(array)} values in the column {path} that do not fit "
+                f"The data for {self.product} has {bad or 'some'} of {len(array)} values in the column {path} that do not fit "
                 f"{_spelled(target)} ({_first_line(error)}).",
                 "Cast, round or filter them in the transform, or widen the column in the contract.",
             ) from None
@@ -197,7 +197,7 @@ class Conformer:
             wanted = "with" if target.tz else "without"
             remedy = f"The contract wants a timestamp {wanted} zone: convert it explicitly, e.g. `column AT TIME ZONE 'UTC'`."
         return PlatformError(
-            "column-type", f"The data for {self.identifier} has the type {given} in the column {path}, not {_spelled(target)}.", remedy
+            "column-type", f"The data for {self.product} has the type {given} in the column {path}, not {_spelled(target)}.", remedy
         )
 
 

@@ -94,3 +94,27 @@ def _described(line: str) -> list[str]:
         indent = " " * (len(line) - len(line.lstrip()) + 2)
         return [line, f"{indent}description: What {name} is."]
     return [line]
+
+
+MARKED = "from platform_resources import data_product\n\n\n@data_product(inputs={{}})\ndef {name}():\n    return 1\n"
+
+
+def test_a_transform_without_a_contract_is_told_and_takes_nothing_down(project: Project) -> None:
+    _weather(project)
+    project.write("data_products/weather/lonely.sql", "select 1")
+    project.write("data_products/weather/alone.py", MARKED.format(name="alone"))
+    project.write("data_products/weather/units.py", "def kelvin(celsius): return celsius + 273.15\n")
+    result = project.sdp("check", "--json")
+    told = [(problem["file"], problem["code"]) for problem in json.loads(result.stdout)["problems"] if problem["severity"] == "error"]
+    assert told == [(f"data_products/weather/{name}", "transform-without-contract") for name in ("alone.py", "lonely.sql")]
+    for name in ("lonely", "alone"):
+        assert "[transform-without-contract]" in project.refused("run", f"weather/{name}")
+    assert project.json("ingest", "weather/reading")["status"] == "success"
+
+
+def test_errors_come_last_next_to_the_prompt(project: Project) -> None:
+    _weather(project)
+    project.write("data_products/weather/alone.sql", "select 1")
+    lines = project.sdp("check").stdout.splitlines()
+    assert "warning" in lines[0]
+    assert lines[-1].endswith("[transform-without-contract]")

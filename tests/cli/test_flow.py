@@ -407,7 +407,7 @@ def _cells(table: str) -> list[str]:
         (["produce", "weather.reading.v1", "gone"], "The file gone cannot be read: No such file or directory. Name a file of newline-delimited JSON. [file-unreadable]"),  # noqa: E501
         (["ingest", "weather/reeding"], "There is no product weather/reeding. Did you mean weather/reading? [product-unknown]"),
         (["ingest", "weather/daily"], "weather/daily does not come from a stream, so there is nothing to ingest. Use `sdp run weather/daily`. [not-a-stream]"),  # noqa: E501
-        (["ingest", "weather/reading", "--skip-check", "x"], "weather/reading has no check x. Name one of: (it has none). [check-unknown]"),
+        (["ingest", "weather/reading", "--skip-check", "x"], "weather/reading has no checks at all. Leave the option out. [check-unknown]"),
         (["run", "weather/reading"], "weather/reading comes from a stream, so there is nothing to compute. Use `sdp ingest weather/reading`. [not-derived]"),  # noqa: E501
         (["list", "--domain", "wether"], "There is no domain wether. Name one of: weather. [domain-unknown]"),
         (["query", "select 1;\nselect 2"], "line 2: The text holds 2 statements instead of one query. Leave exactly one SELECT. [sql-not-one-query]"),  # noqa: E501

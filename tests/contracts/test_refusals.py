@@ -302,8 +302,8 @@ CASES = [
         TABLE + "team: {members: [{username: jdoe, role: owner}]}\n",
         "owner-invalid",
         16,
-        "The owner 'jdoe' is neither an e-mail address nor a team.",
-        "Write an address such as a@example.org, or team:name.",
+        "The owner 'jdoe' is neither an e-mail address that Dagster takes nor a team.",
+        "Write an address with a top-level domain of 2 to 7 letters, such as a@example.org, or team:name.",
     ),
     (
         "stream-merge",

@@ -68,7 +68,7 @@ def test_one_broken_contract_leaves_the_others_loaded(project: Path, shop: Path)
         ("name: store\nowners: [team:a]\n", "domain-name", 1, "The domain is named 'store' but lies in the folder shop."),
         ("owners: [team:a]\nownes: [b]\n", "domain-key-unknown", 2, "A domain has no key ownes."),
         ("title: Shop\n", "domain-owner-missing", 1, "The domain shop has no owner."),
-        ("owners: [jdoe]\n", "owner-invalid", 1, "The owner 'jdoe' is neither an e-mail address nor a team."),
+        ("owners: [jdoe]\n", "owner-invalid", 1, "The owner 'jdoe' is neither an e-mail address that Dagster takes nor a team."),
         (
             "owners: [team:a]\nsupport: [{channel: jdoe, tool: email}]\n",
             "support-invalid",

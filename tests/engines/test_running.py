@@ -52,7 +52,7 @@ def test_a_failure_after_the_first_rows_is_told_like_one_before_them(shop: Any, 
     with pytest.raises(PlatformError) as caught:
         shop.derive()
     assert (caught.value.code, caught.value.line) == ("transform-failed", line)
-    assert caught.value.file == str(shop.domain / f"totals.{suffix}")
+    assert caught.value.file == f"data_products/shop/totals.{suffix}"
     assert caught.value.message == f"The transform failed: {said}."
     table = shop.lakehouse.table("shop.totals")
     assert table is None or table.scan().count() == 0

@@ -35,19 +35,19 @@ WRONG_SQL = {
     ),
     "sql-type-mismatch": (
         "select shop, count(*)::varchar as orders, sum(amount) as total from shop.orders group by shop",
-        f"{SQL}: orders is VARCHAR, the contract says long. Cast it in the query, or change the contract's type.",
+        f"{SQL}:1: orders is VARCHAR, the contract says long. Cast it in the query, or change the contract's type.",
     ),
     "sql-missing-column": (
         "select shop, count(*) as orders, sum(amount) as totl from shop.orders group by shop",
-        f"{SQL}: The contract has the column total, the query does not give it. The query gives totl: rename one of them.",
+        f"{SQL}:1: The contract has the column total, the query does not give it. The query gives totl: rename one of them.",
     ),
     "sql-extra-column": (
         "select shop, count(*) as orders, sum(amount) as total, 1 as more from shop.orders group by shop",
-        f"{SQL}: The query gives the column more, which the contract does not have. Declare it in the contract or leave it out of the query.",
+        f"{SQL}:1: The query gives the column more, which the contract does not have. Declare it in the contract or leave it out of the query.",
     ),
     "sql-duplicate-column": (
         "select shop, shop as SHOP, count(*) as orders, sum(amount) as total from shop.orders group by shop",
-        f"{SQL}: The query gives the column shop more than once. Name each column once.",
+        f"{SQL}:1: The query gives the column shop more than once. Name each column once.",
     ),
     "sql-invalid": (
         "select shop, count(*) as orders,\n sum(amount) as total from shop.orders",

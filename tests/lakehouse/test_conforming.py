@@ -97,7 +97,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(kind: IcebergType, given: 
     with pytest.raises(PlatformError) as caught:
         conformed(kind, given)
     assert caught.value.code == code
-    assert "shop.orders" in caught.value.message and says in caught.value.message
+    assert "shop/orders" in caught.value.message and says in caught.value.message
     assert caught.value.remedy
 
 
