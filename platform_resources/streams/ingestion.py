@@ -24,14 +24,25 @@ from platform_resources.errors import PlatformError
 from platform_resources.failpoints import failpoint
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.staging import Commit, CommitConflict, Fence, Fenced, StagedWrite, publish, stage_append, stage_empty
-from platform_resources.lakehouse.stamp import Position, Stamp, read_position, read_stamp, read_watermark
+from platform_resources.lakehouse.stamp import Position, Stamp, compact_json, read_position, read_stamp, read_watermark
 from platform_resources.runs import refused_branch
 from platform_resources.streams.batch import Batch, Batcher, delay_of, micros, moment
 from platform_resources.streams.checks import StreamChecks, combined
 from platform_resources.streams.dedupe import DedupeWindow, Keys, inserted_since
 from platform_resources.streams.lagging import UNPROMISED_LATENCY, Lag, heartbeat_due, lag, last_commit
 from platform_resources.streams.log import EventLog, LogRecord
-from platform_resources.streams.offsets import Offsets, ends_of, lost, parse, require_continuity, resume, stamped, starts_of
+from platform_resources.streams.offsets import (
+    Offsets,
+    ends_of,
+    lost,
+    parse,
+    require_continuity,
+    require_same_log,
+    resume,
+    stamped,
+    starts_of,
+    topic_ids,
+)
 from platform_resources.streams.quarantine import quarantine_definition, quarantine_rows
 from platform_resources.streams.refusals import ATTEMPT, FAILED, FINGERPRINT, SKIPPED, Refusal, forget_refusals, refusal_at_head
 from platform_resources.streams.reports import NOTHING, DrainCommit, DrainReport
@@ -40,7 +51,7 @@ from platform_resources.streams.watermark import Watermark
 
 __all__ = ["Drain", "DrainCommit", "DrainReport", "Lag", "drain_all", "lag"]
 
-EVENT_TIMES, LOST = "sdp.event-times", "sdp.lost"
+EVENT_TIMES, LOST, TOPIC_IDS = "sdp.event-times", "sdp.lost", "sdp.topic-ids"
 
 READ_TIMEOUT = 1.0
 PAUSE = 0.2
@@ -114,6 +125,7 @@ class Drain:
         self._batcher = Batcher(contract, self._checks, self._window, self._versions)
         self._tenure: Tenure | None = None
         self._position: Offsets = {}
+        self._topic_ids: dict[str, str] = {}
         self._ahead: Offsets = {}  # where reading stands, past the position: behind what is buffered and the holes around it
         self._watermark = Watermark()
         self._attempt = 1
@@ -133,7 +145,8 @@ class Drain:
             stop: when set, what was read is committed and the drain ends.
 
         Raises:
-            PlatformError: `log-truncated`, `log-rewound`, `schema-breaking` and whatever else keeps this product from going on.
+            PlatformError: `log-truncated`, `log-rewound`, `log-replaced`, `schema-breaking` and whatever else keeps this product from
+                going on.
         """
         if until == "end":
             self._goal = ends_of(self.log, self.topics)
@@ -164,6 +177,7 @@ class Drain:
             self.finish("superseded")
             return
         self._recall(self._tenure.table)
+        self._know_topics()
         starts = starts_of(self.log, self.topics)
         self._position = resume(self._position, starts)
         gaps = lost(self._position, starts)
@@ -172,9 +186,16 @@ class Drain:
             self._publish_empty(self._watermark, heartbeat=False, extra={LOST: orjson.dumps(stamped(gaps)).decode()})
         require_continuity(self.contract.key, self._position, starts, ends_of(self.log, self.topics))
 
+    def _know_topics(self) -> None:
+        """Make sure that the topics are those that the position counts in."""
+        now = topic_ids(self.log, self.topics)
+        require_same_log(self.contract.key, self._topic_ids, now)
+        self._topic_ids |= now
+
     def _recall(self, table: Table) -> None:
         """What the table says of the drains before."""
-        watermark, (seen, _) = read_watermark(table), read_stamp(table, EVENT_TIMES)
+        watermark, (seen, _), (ids, _) = read_watermark(table), read_stamp(table, EVENT_TIMES), read_stamp(table, TOPIC_IDS)
+        self._topic_ids = {} if ids is None else orjson.loads(ids)
         self._position, self._last_commit = parse(read_position(table)), last_commit(table)
         self._watermark = Watermark.parse(None if watermark is None else micros(watermark), seen)
 
@@ -186,6 +207,7 @@ class Drain:
         seen_at = self._clock()
         ends = ends_of(self.log, self.topics)
         if ends.keys() - self._position.keys():
+            self._know_topics()
             self._position = resume(self._position, starts_of(self.log, self.topics))
         limit = ends if self._goal is None else {tp: min(end, self._goal.get(tp, 0)) for tp, end in ends.items()}
         wanted = self._unread(limit)
@@ -398,7 +420,7 @@ class Drain:
             watermark=None if watermark.value is None else moment(watermark.value),
             counts=counts,
             epoch=self._held().epoch,
-            extra={**self._notes(), EVENT_TIMES: watermark.stamped(), **extra},
+            extra={**self._notes(), EVENT_TIMES: watermark.stamped(), TOPIC_IDS: compact_json(self._topic_ids), **extra},
         )
 
     def _versions(self) -> list[set[str]]:

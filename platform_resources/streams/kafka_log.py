@@ -15,7 +15,16 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, IsolationLevel, KafkaError, KafkaException, Message, Producer
+from confluent_kafka import (
+    TIMESTAMP_LOG_APPEND_TIME,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicCollection,
+)
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
@@ -186,6 +195,17 @@ class KafkaLog:
             raise self._failure(KafkaException(failed[0]) if failed else None, f"append to the topic {topic}")
 
     # --- reading
+
+    def topic_id(self, topic: str) -> str | None:
+        """The broker's own id of the topic, base64; None when it does not exist."""
+        if not self.partitions(topic):
+            return None
+
+        def ask() -> str:
+            asked = self._admin().describe_topics(TopicCollection([topic]), request_timeout=self.timeout)
+            return str(asked[topic].result(self.timeout).topic_id)
+
+        return self._settled(ask, f"describe the topic {topic}")
 
     def start_offsets(self, topic: str) -> dict[int, int]:
         """Oldest offset kept, by partition."""

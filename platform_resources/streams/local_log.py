@@ -22,6 +22,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
+from uuid import uuid4
 from zlib import crc32
 
 from platform_resources.errors import PlatformError
@@ -32,6 +33,7 @@ _MAGIC = b"SDPLOG1\n"
 _HEADER = struct.Struct("<8sqqqqI")  # magic, first offset, durable bytes, next offset, last append time (us), CRC of what precedes
 _FRAME = struct.Struct("<II")  # length of the body, CRC of the body
 _BODY = struct.Struct("<qi")  # append time (us since 1970), length of the key or -1
+_ID = ".id"  # file of a topic's id
 _CHUNK = 1 << 20
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _sync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
@@ -96,6 +98,7 @@ class LocalLog:
                 folder = made / str(number)
                 folder.mkdir(parents=True)
                 _create_segment(folder, 0, 0)
+            _write_whole(made / _ID, uuid4().hex.encode())
             with suppress(OSError):  # another process made the same topic first
                 made.rename(self._folder(topic))
         _sync_folder(self.root)
@@ -107,7 +110,12 @@ class LocalLog:
     def partitions(self, topic: str) -> list[int]:
         """Partition numbers of the topic, sorted; [] when it does not exist."""
         folder = self._folder(topic)
-        return sorted(int(entry.name) for entry in folder.iterdir()) if folder.is_dir() else []
+        return sorted(int(entry.name) for entry in folder.iterdir() if entry.name != _ID) if folder.is_dir() else []
+
+    def topic_id(self, topic: str) -> str | None:
+        """The number drawn when the topic was made; None when it does not exist."""
+        named = self._folder(topic) / _ID
+        return named.read_text("ascii") if named.is_file() else None
 
     # --- writing
 
@@ -328,14 +336,18 @@ def _bases(folder: Path) -> list[int]:
 def _create_segment(folder: Path, base: int, last_time: int) -> None:
     """An empty segment that appears whole or not at all."""
     scratch = folder / f".{base}.new"
-    fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    _write_whole(scratch, _Header(base, _HEADER.size, base, last_time).pack())
+    scratch.rename(_segment(folder, base))
+    _sync_folder(folder)
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
-        _write(fd, _Header(base, _HEADER.size, base, last_time).pack(), 0)
+        _write(fd, data, 0)
         _sync(fd)
     finally:
         os.close(fd)
-    scratch.rename(_segment(folder, base))
-    _sync_folder(folder)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -53,6 +53,9 @@ class EventLog(Protocol):
             PlatformError: `log-unreachable` when the log cannot be written; some of the events may then be in it (at least once).
         """
 
+    def topic_id(self, topic: str) -> str | None:
+        """What the topic was given when it was made, and no other topic ever, of this log or another; None when there is no topic."""
+
     def start_offsets(self, topic: str) -> dict[int, int]:
         """Oldest offset kept, by partition; {} when the topic does not exist."""
 

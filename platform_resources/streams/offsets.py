@@ -48,6 +48,12 @@ def starts_of(log: EventLog, topics: Iterable[str]) -> Offsets:
     return {(topic, partition): start for topic in topics for partition, start in log.start_offsets(topic).items()}
 
 
+def topic_ids(log: EventLog, topics: Iterable[str]) -> dict[str, str]:
+    """The id of each topic that exists now."""
+    found = ((topic, log.topic_id(topic)) for topic in topics)
+    return {topic: named for topic, named in found if named is not None}
+
+
 def resume(position: Offsets, starts: Offsets) -> Offsets:
     """Where to go on: the position, plus every partition that it does not know yet.
 
@@ -61,6 +67,28 @@ def resume(position: Offsets, starts: Offsets) -> Offsets:
 def lost(position: Offsets, starts: Offsets) -> Offsets:
     """How many events of each partition retention deleted before they were read."""
     return {tp: start - position[tp] for tp, start in starts.items() if start > position.get(tp, start)}
+
+
+def require_same_log(product: str, read: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Refuse to count on in another log, where the position would pass over as many events as it happens to say.
+
+    Args:
+        product: whose position it is.
+        read: ids of the topics that were read so far.
+        now: ids of the topics that exist now.
+
+    Raises:
+        PlatformError: `log-replaced` when a topic of the same name is another one, of another log or made anew.
+    """
+    for topic, named in now.items():
+        if read.get(topic, named) != named:
+            raise PlatformError(
+                "log-replaced",
+                f"{product} has read another topic {topic} so far (id {read[topic]}), in another log or since deleted and made again"
+                f" (id {named}): its position says nothing about this one.",
+                f"Name the former log again (SDP_PROFILE, SDP_EVENT_LOG, SDP_KAFKA_BOOTSTRAP), give this one an SDP_HOME of its own,"
+                f" or rebuild the product from what the log now has with `sdp ingest {product} --recreate`.",
+            )
 
 
 def require_continuity(product: str, position: Offsets, starts: Offsets, ends: Offsets) -> None:

@@ -267,6 +267,9 @@ class ScriptedLog:
         for _, value in events:
             self.add(topic, value, at=datetime.now(UTC))
 
+    def topic_id(self, topic: str) -> str | None:
+        return None
+
     def start_offsets(self, topic: str) -> dict[int, int]:
         return {number: self.starts.get((topic, number), 0) for number in self.partitions(topic)}
 

@@ -25,6 +25,7 @@ from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.reading import arrow_table
 from platform_resources.lakehouse.stamp import ancestors, read_epoch, read_position, read_watermark, summary_of
 from platform_resources.streams.ingestion import Drain, DrainCommit, DrainReport, drain_all, lag
+from platform_resources.streams.local_log import LocalLog
 from platform_resources.streams.log import EventLog, LogRecord, open_log
 from platform_resources.streams.quarantine import quarantine_definition
 from platform_resources.streams.refusals import delay_after
@@ -649,6 +650,19 @@ def test_a_topic_made_anew_is_refused(house: House) -> None:
         house.ingest(log=_shorter())
     assert caught.value.code == "log-rewound"
     assert "read topic test.clicks, partition 0 up to offset 5, but the log ends at 1" in caught.value.message
+
+
+def test_another_log_of_the_same_topic_is_refused_before_an_event_is_passed_over(house: House, tmp_path: Path) -> None:
+    house.produce(*(event(n) for n in range(5)))
+    house.ingest()
+    with LocalLog(tmp_path / "another") as another:
+        another.append(TOPIC, [(None, event(n)) for n in range(100, 120)])
+        with pytest.raises(PlatformError) as caught:
+            house.ingest(log=another)
+    assert caught.value.code == "log-replaced"
+    assert caught.value.message.startswith("test/clicks has read another topic test.clicks so far")
+    assert read_position(house.table) == {TOPIC: {"0": 5}}
+    assert house.ingest().inserted == 0
 
 
 def test_a_topic_made_anew_under_a_running_drain_gives_no_heartbeat(house: House) -> None:

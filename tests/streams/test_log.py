@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -104,6 +105,25 @@ def test_keys_pick_the_partition_and_offsets_count_per_partition(event_log: Even
         assert [r.value for r in mine] == [value for key, value in events if partition_of(key, value, 3) == number]
     assert event_log.end_offsets(topic) == {n: sum(partition_of(k, v, 3) == n for k, v in events) for n in range(3)}
     assert event_log.start_offsets(topic) == {0: 0, 1: 0, 2: 0}
+
+
+def test_a_topic_keeps_its_id_and_one_made_anew_gets_another(event_log: EventLog, log_settings: Settings, topic: str) -> None:
+    event_log.create_topic(topic, partitions=2)
+    first = event_log.topic_id(topic)
+    event_log.append(topic, [(None, b"a")])
+    other = open_log(log_settings)
+    assert first and other.topic_id(topic) == first
+    other.close()
+    if isinstance(event_log, LocalLog):
+        shutil.rmtree(event_log.root / topic)
+    else:
+        admin = AdminClient({"bootstrap.servers": log_settings.kafka_bootstrap})
+        admin.delete_topics([topic])[topic].result(10)
+        while topic in event_log.topics():
+            time.sleep(0.05)
+    assert event_log.topic_id(topic) is None
+    event_log.create_topic(topic)
+    assert event_log.topic_id(topic) not in (None, first)
 
 
 def test_a_topic_that_does_not_exist_has_nothing(event_log: EventLog, topic: str) -> None:
