@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def run_transform(
         only: text after FROM that keeps some rows of the result (named `result`), e.g. a SEMI JOIN.
 
     Raises:
-        PlatformError: `transform-failed` with the reason, `python-wrong-result`.
+        PlatformError: `transform-failed` with the reason, `python-wrong-result`, `python-missing-column`.
     """
     if transform.kind == "sql":
         columns = ", ".join(
@@ -67,6 +68,7 @@ def run_transform(
         with _telling(transform):
             return _told(con.execute(text).to_arrow_reader(), transform)
     result = _call(con, transform, inputs, restricted)
+    _require_columns(transform, result.schema.names, schema)
     if isinstance(result, pa.RecordBatchReader):
         result = _told(result, transform)
     if not only:
@@ -76,6 +78,26 @@ def run_transform(
     con.register(OUTPUT, result)
     with _telling(transform):
         return _told(con.execute(f"SELECT result.* FROM {OUTPUT} AS result {only}").to_arrow_reader(), transform)
+
+
+def _require_columns(transform: Transform, given: Sequence[str], schema: Schema) -> None:
+    """Refuse a result that lacks a declared column, optional ones too: nulls that nobody meant would pass for values, as they cannot in
+    SQL.
+
+    Raises:
+        PlatformError: `python-missing-column`.
+    """
+    for name in (field.name for field in schema.fields):
+        if name not in given:
+            function = transform.function
+            close = get_close_matches(name, given, n=1)
+            raise PlatformError(
+                "python-missing-column",
+                f"The contract has the column {name}, {getattr(function, '__name__', 'the function')} does not return it.",
+                f"It returns {close[0]}: rename one of them." if close else "Add it to the result, or take it from the contract.",
+                file=transform.where,
+                line=function.__code__.co_firstlineno if function else 0,
+            )
 
 
 def _told(reader: pa.RecordBatchReader, transform: Transform) -> pa.RecordBatchReader:

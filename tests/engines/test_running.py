@@ -58,6 +58,17 @@ def test_a_failure_after_the_first_rows_is_told_like_one_before_them(shop: Any, 
     assert table is None or table.scan().count() == 0
 
 
+def test_a_result_without_a_declared_column_is_refused_though_it_is_optional(shop: Any, an_order: Any) -> None:
+    shop.put("orders", an_order(1, "a"))
+    text = HEADER + ROWS.replace("'n': [1]", "'number': [1]").replace("('n', pa", "('number', pa").replace("FAILS", "return")
+    shop.totals(text, suffix="py", properties=NUMBERS)
+    with pytest.raises(PlatformError) as caught:
+        shop.derive()
+    assert (caught.value.code, caught.value.line) == ("python-missing-column", 5)
+    assert caught.value.message == "The contract has the column n, totals does not return it."
+    assert caught.value.remedy == "Add it to the result, or take it from the contract."
+
+
 def test_a_function_that_exits_fails_alone(shop: Any, an_order: Any) -> None:
     shop.put("orders", an_order(1, "a"))
     text = HEADER + "@data_product(inputs={'orders': 'shop/orders'})\ndef totals(orders: pa.Table) -> pa.Table:\n    raise SystemExit\n"
