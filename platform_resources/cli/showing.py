@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
+import yaml
 
 from platform_resources.cli.output import Col, Command, answer, draw_table, duration, human, json_option
 from platform_resources.cli.products import listed, table_of
 from platform_resources.cli.snippets import ENGINES, snippet
 from platform_resources.config import Settings, load_settings
+from platform_resources.contracts.exporting import exported
 from platform_resources.contracts.model import Check, Column, Contract
 from platform_resources.contracts.registry import Registry
 from platform_resources.errors import PlatformError
@@ -24,8 +27,9 @@ if TYPE_CHECKING:
 @click.command("show", cls=Command)
 @click.argument("product")
 @click.option("--snippet", "engine", type=click.Choice(list(ENGINES)), help="Print a Python program that reads it without this platform.")
+@click.option("--odcs", is_flag=True, help="Print the contract as the standard's YAML, with the servers of this profile.")
 @json_option
-def show_command(product: str, engine: str | None, as_json: bool) -> None:
+def show_command(product: str, engine: str | None, odcs: bool, as_json: bool) -> None:
     """One product (domain/product): what it is, its columns and checks, what it promises, whom it feeds, how to read it."""
     settings = load_settings()
     registry = Registry.load(settings.project)
@@ -37,6 +41,11 @@ def show_command(product: str, engine: str | None, as_json: bool) -> None:
             raise not_materialised(contract)
         program = snippet(engine, contract, settings)
         answer({"engine": engine, "program": program}, as_json=as_json, human=lambda _: click.echo(program, nl=False))
+        return
+    if odcs:
+        document = exported(contract, _servers(settings, contract))
+        text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=130)
+        answer(document, as_json=as_json, human=lambda _: click.echo(text, nl=False))
         return
     shown = _shown(settings, registry, contract)
     answer(shown, as_json=as_json, human=lambda console: _draw_product(console, shown))
@@ -80,6 +89,32 @@ def _shown(settings: Settings, registry: Registry, contract: Contract) -> dict[s
             "python": f'from platform_resources import source\n{read}  # or .duckdb(), .arrow(), .at("2026-01-01T00:00:00Z")',
         },
     }  # fmt: skip
+
+
+def _servers(settings: Settings, contract: Contract) -> list[dict[str, Any]]:
+    """Where the product's events and table are under this profile, in the standard's words; no secret is among them."""
+    if contract.source is None:
+        at = None
+    elif settings.log_kind == "local":
+        at = {"type": "local", "path": str(settings.log_path)}
+    else:
+        from platform_resources.stack.kafka import running_bootstrap
+
+        broker = settings.kafka_bootstrap or running_bootstrap(settings)
+        at = {"type": "kafka", "host": broker} if broker else None
+    topics = ", ".join(contract.source.topics) if contract.source else ""
+    servers: list[dict[str, Any]] = [{"server": "events", **at, "format": "json", "description": f"Topics: {topics}."}] if at else []
+    table = {"server": "table", "description": f"Iceberg table {contract.identifier}."}
+    root, place = settings.warehouse_uri, "/".join(contract.identifier.split("."))
+    if settings.catalog_type == "rest" and settings.catalog_uri:
+        url = urlsplit(settings.catalog_uri)
+        reached = {"catalog": settings.catalog_name, "catalogUrl": url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()}
+        servers.append({**table, "type": "iceberg", **reached, "namespace": contract.domain, "warehouse": root})
+    elif root.startswith("s3"):
+        servers.append({**table, "type": "s3", "location": f"{root}/{place}", "format": "iceberg"})
+    else:
+        servers.append({**table, "type": "local", "path": f"{root.removeprefix('file://')}/{place}", "format": "iceberg"})
+    return servers
 
 
 def _refused(table: Table | None) -> list[dict[str, Any]]:

@@ -20,10 +20,14 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 
+from platform_resources.cli.showing import _servers
 from platform_resources.cli.snippets import ENGINES, snippet
 from platform_resources.cli.status import IDLENESS
 from platform_resources.config import SOURCE_ROOT, load_settings
+from platform_resources.contracts.findings import Findings
+from platform_resources.contracts.odcs import check_standard
 from platform_resources.contracts.registry import Registry
 from platform_resources.locks import hold
 from tests.cli.conftest import Project, forget, make_project, reading, use
@@ -200,6 +204,28 @@ def test_a_printed_snippet_reads_the_newest_rows_without_the_platform(weather: P
     program = weather.json("show", "weather/reading", "--snippet", engine)["program"]
     assert "metadata.json" not in program  # what would go out of date with the next commit
     assert program == weather.ok("show", "weather/reading", "--snippet", engine)
+
+
+def test_the_contract_goes_out_as_odcs_with_the_servers_of_the_profile(weather: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def servers() -> dict[str, dict[str, str]]:
+        text = weather.ok("show", "weather/reading", "--odcs")
+        document = weather.json("show", "weather/reading", "--odcs")
+        assert yaml.safe_load(text) == document
+        findings = Findings("-", {})
+        check_standard(document, findings)
+        assert not findings.problems
+        return {server["server"]: server for server in document["servers"]}
+
+    here = servers()
+    assert (here["events"]["type"], here["table"]["type"]) == ("local", "local")
+    assert (Path(here["table"]["path"]) / "metadata").is_dir()
+    monkeypatch.setenv("SDP_EVENT_LOG", "kafka")
+    monkeypatch.setenv("SDP_KAFKA_BOOTSTRAP", "broker.example.org:9092")
+    assert servers()["events"]["host"] == "broker.example.org:9092"
+    contract, settings = Registry.load(load_settings().project).get("weather/reading"), load_settings()
+    rest = settings.model_copy(update={"catalog_type": "rest", "catalog_uri": "https://me:secret@catalog.example.org/api"})
+    table = _servers(rest, contract)[-1]
+    assert (table["type"], table["catalogUrl"]) == ("iceberg", "https://catalog.example.org/api")
 
 
 def test_a_snippet_holds_no_secret(weather: Project, monkeypatch: pytest.MonkeyPatch) -> None:
