@@ -183,7 +183,7 @@ class Derivation:
         try:
             yield con
         finally:
-            con.interrupt()  # what streams still: closing waits for the threads of a query, and one that Ctrl-C left behind may run on for ever
+            con.interrupt()  # closing waits for the threads of a query, and one that Ctrl-C left behind may run for ever
             con.close()
 
     def _task(
