@@ -28,7 +28,7 @@ from platform_resources.contracts.model import Check, Contract
 from platform_resources.contracts.registry import Registry
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.stamp import read_watermark
-from platform_resources.runs import SAMPLE, asset_key_parts, failed_tag, refused_branch
+from platform_resources.runs import SAMPLE, asset_key_parts, failed_tag, look_at, refused_branch
 from sensors.liveness import products_of
 
 TICK_SECONDS = 30
@@ -229,7 +229,7 @@ class Watch:
 
 def _whereabouts(contract: Contract, check: Check, branch: str) -> str:
     """Where the rows are that broke a blocking check, and what the owner can do."""
-    look = f'  sdp query "select * from {contract.identifier} limit 20" --branch {branch}'  # noqa: S608 - a line to paste
+    look = f"  {look_at(contract.identifier, branch)}"
     if not contract.is_stream:
         return f"Nothing was published: readers go on with the last good data. The refused state is on a branch:\n{look}"
     if check.row_wise:

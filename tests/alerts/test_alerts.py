@@ -340,7 +340,7 @@ def test_a_mail_about_a_check_shows_the_rows_and_where_they_are(ticker: Ticker, 
     ticker.tick()
     text = mails[0].get_content().replace("\r\n", "\n")
     assert "Some of the rows:\n  amount=7\n  amount=8\n" in text
-    assert f'sdp query "select * from shop.sales limit 20" --branch refused/{run_id}' in text
+    assert f'sdp query --branch refused/{run_id} "select * from shop.sales"' in text
     assert text.rstrip().endswith(f"http://ui.example.org/runs/{run_id}")
 
 
