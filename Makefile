@@ -9,7 +9,10 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
 	if command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 
-.PHONY: help install demo up test test-storm lint format snapshot bench clean
+.PHONY: help install demo up test test-storm test-stack lint format snapshot bench clean
+
+# Test files are dealt out to the cores; the tests of one file stay together, since they share servers.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -33,10 +36,13 @@ up: install  ## webserver, daemon and one code server per domain, until Ctrl-C
 	@$(BIN)/sdp up
 
 test: install  ## the tests (under 10 minutes on 2 cores)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(PARALLEL)
 
 test-storm: install  ## kill storms: every failpoint and random kills, over the local log and Kafka
-	@$(BIN)/python -m pytest -m storm
+	@$(BIN)/python -m pytest $(PARALLEL) -m storm
+
+test-stack: install  ## the lakehouse over real Swift, PostgreSQL, Iceberg REST and a Spark cluster, with faults
+	@$(BIN)/python -m pytest -m stack
 
 lint: install  ## ruff, mypy, import-linter, sdp check
 	@$(BIN)/ruff check .
@@ -52,7 +58,7 @@ snapshot: install  ## renew the reviewed snapshot of all asset specs
 	@SDP_UPDATE_SNAPSHOT=1 $(BIN)/python -m pytest tests/test_asset_specs.py
 
 bench: install  ## ratios against the limit and the peers, printed as tables
-	@$(BIN)/python -m bench.writes
+	@$(BIN)/python -m bench.lakehouse
 	@$(BIN)/python -m bench.ingestion
 
 clean:  ## remove the environment, caches and local state
