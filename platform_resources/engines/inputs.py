@@ -17,6 +17,7 @@ from platform_resources.contracts.registry import Registry
 from platform_resources.engines.types import quote
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.changes import Changes, changes_between
+from platform_resources.lakehouse.files import DeletedRows, FileTask
 from platform_resources.lakehouse.reading import duckdb_scan_sql, empty_relation_sql, files_scan_sql
 from platform_resources.lakehouse.stamp import read_watermark
 
@@ -86,10 +87,10 @@ class PinnedInput:
         added, removed = self._files(changes.added), self._files(changes.removed)
         return f"(({added}) EXCEPT ALL ({removed})) UNION ALL (({removed}) EXCEPT ALL ({added}))"
 
-    def _files(self, paths: Sequence[str]) -> str:
-        if self.table is None or not paths:
+    def _files(self, parts: Sequence[FileTask | DeletedRows]) -> str:
+        if self.table is None or not parts:
             return f"SELECT * FROM {self.nothing_sql()}"
-        return self._select(files_scan_sql(self.table, paths), _same_columns(self.table.schema(), self.definition.schema))
+        return self._select(files_scan_sql(self.table, parts), _same_columns(self.table.schema(), self.definition.schema))
 
     @cached_property
     def has_contract_columns(self) -> bool:

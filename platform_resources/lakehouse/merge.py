@@ -22,7 +22,7 @@ from pyiceberg.types import DecimalType, PrimitiveType, UUIDType
 
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.conforming import Conformer, arrow_schema_of, empty_rows
-from platform_resources.lakehouse.files import read_data_file
+from platform_resources.lakehouse.files import FileTask, read_task
 from platform_resources.lakehouse.parquet import DataFileWriter
 from platform_resources.lakehouse.partitions import column_at, path_of, physical
 
@@ -180,7 +180,7 @@ def keys_of_files(io: FileIO, files: Sequence[DataFile], columns: KeyColumns) ->
     parts = [
         columns.of_rows(block)
         for file in files
-        for block in read_data_file(io, file.file_path, columns.schema, columns.identifier, columns.roots)
+        for block in read_task(io, FileTask(file), columns.schema, columns.identifier, columns.roots)
     ]
     return pa.concat_tables([empty, *parts])
 
@@ -188,7 +188,7 @@ def keys_of_files(io: FileIO, files: Sequence[DataFile], columns: KeyColumns) ->
 def without_keys(
     io: FileIO,
     metadata: TableMetadata,
-    live: Sequence[DataFile],
+    live: Sequence[FileTask],
     keys: KeySet,
     columns: KeyColumns,
     known: Mapping[str, list[DataFile] | None],
@@ -198,14 +198,14 @@ def without_keys(
     `known` has the answers of an earlier staging, which stay true because data files never change. Files written here are deleted
     again when any of them fails.
     """
-    answers = {file.file_path: known[file.file_path] for file in live if file.file_path in known}
-    asked = [file for file in live if file.file_path not in known]
-    candidates = [file for file in asked if len(keys) and keys.may_touch(file, columns)]
-    answers.update({file.file_path: None for file in asked})
+    answers = {task.path: known[task.path] for task in live if task.path in known}
+    asked = [task for task in live if task.path not in known]
+    candidates = [task for task in asked if len(keys) and keys.may_touch(task.data_file, columns)]
+    answers.update({task.path: None for task in asked})
     written: list[DataFile] = []
     try:
         with ThreadPoolExecutor(_THREADS) as pool:
-            futures = {file.file_path: pool.submit(_rewrite, io, metadata, file, keys, columns, written) for file in candidates}
+            futures = {task.path: pool.submit(_rewrite, io, metadata, task, keys, columns, written) for task in candidates}
         answers.update({path: future.result() for path, future in futures.items()})
     except BaseException:
         for file in written:
@@ -215,10 +215,10 @@ def without_keys(
 
 
 def _rewrite(
-    io: FileIO, metadata: TableMetadata, file: DataFile, keys: KeySet, columns: KeyColumns, written: list[DataFile]
+    io: FileIO, metadata: TableMetadata, task: FileTask, keys: KeySet, columns: KeyColumns, written: list[DataFile]
 ) -> list[DataFile] | None:
     schema, identifier = metadata.schema(), columns.identifier
-    masks = [keys.contains(columns.of_rows(block)) for block in read_data_file(io, file.file_path, schema, identifier, columns.roots)]
+    masks = [keys.contains(columns.of_rows(block)) for block in read_task(io, task, schema, identifier, columns.roots)]
     hit = pa.chunked_array(masks, type=pa.bool_())
     hits = pc.sum(hit).as_py() or 0
     if not hits:
@@ -228,7 +228,7 @@ def _rewrite(
 
     def left() -> Any:
         start = 0
-        for block in read_data_file(io, file.file_path, schema, identifier):
+        for block in read_task(io, task, schema, identifier):
             mask = hit.slice(start, block.num_rows)
             start += block.num_rows
             yield from block.filter(pc.invert(mask)).to_batches()

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH
@@ -26,7 +27,7 @@ from pyiceberg.types import (
 
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.conforming import arrow_schema_of, empty_rows
-from platform_resources.lakehouse.files import live_files, read_data_file
+from platform_resources.lakehouse.files import DeletedRows, FileTask, live_tasks, read_task, referenced_path
 
 if TYPE_CHECKING:
     import polars as pl
@@ -100,18 +101,58 @@ def metadata_scan_sql(metadata_location: str, snapshot_id: int | None = None) ->
     return f"iceberg_scan({literal_text(metadata_location)}{pin})"
 
 
-def files_scan_sql(table: Table, paths: Sequence[str]) -> str:
-    """Text usable in FROM: the rows of just these data files, in the table's current schema; columns added since are null."""
-    return files_relation_sql(table.schema(), paths)
+def files_scan_sql(table: Table, parts: Sequence[FileTask | DeletedRows]) -> str:
+    """Text usable in FROM: just these rows, in the table's current schema; columns added since are null."""
+    return files_relation_sql(table.schema(), parts)
 
 
-def files_relation_sql(schema: Schema, paths: Sequence[str]) -> str:
+def files_relation_sql(schema: Schema, parts: Sequence[FileTask | DeletedRows]) -> str:
     """`files_scan_sql` for a schema. The typed empty part gives order, types and missing columns, nested ones too."""
-    if not paths:
+    whole = [part for part in parts if isinstance(part, FileTask) and not part.deletes]
+    kept = [part for part in parts if isinstance(part, FileTask) and part.deletes]
+    gone = [part for part in parts if isinstance(part, DeletedRows)]
+    selects = []
+    if whole:
+        selects.append(f"SELECT * FROM {_parquet_sql(whole, 'union_by_name = true')}")  # noqa: S608
+    if kept:
+        selects.append(_joined_sql(kept, "ANTI", _positions_sql([(part, part.deletes) for part in kept])))
+    if gone:
+        before = _positions_sql([(part, part.before) for part in gone])
+        deleted = _positions_sql([(part, part.deletes) for part in gone]) + (f" EXCEPT {before}" if before else "")
+        selects.append(_joined_sql(gone, "SEMI", deleted))
+    if not selects:
         return empty_relation_sql(schema)
-    files = "[" + ", ".join(literal_text(path) for path in paths) + "]"
-    parquet = f"SELECT * FROM read_parquet({files}, union_by_name = true, hive_partitioning = false)"  # noqa: S608 - paths are quoted
-    return f"(SELECT * FROM {empty_relation_sql(schema)} UNION ALL BY NAME {parquet})"  # noqa: S608
+    return "(" + " UNION ALL BY NAME ".join([f"SELECT * FROM {empty_relation_sql(schema)}", *selects]) + ")"  # noqa: S608
+
+
+_FILE = "__file"
+
+
+def _parquet_sql(parts: Sequence[FileTask | DeletedRows], options: str) -> str:
+    """The whole files, as they are."""
+    files = "[" + ", ".join(literal_text(path) for path in dict.fromkeys(part.path for part in parts)) + "]"
+    return f"read_parquet({files}, {options}, hive_partitioning = false)"
+
+
+def _joined_sql(parts: Sequence[FileTask | DeletedRows], kind: str, positions: str) -> str:
+    """The rows of files that stand (SEMI) or do not stand (ANTI) at some positions. DuckDB gives a local path without its scheme."""
+    rows = _parquet_sql(parts, f"union_by_name = true, file_row_number = true, filename = '{_FILE}'")
+    on = f"rows_.{_FILE} = gone_.file AND rows_.file_row_number = gone_.pos"
+    return f"SELECT rows_.* EXCLUDE (file_row_number, {_FILE}) FROM {rows} AS rows_ {kind} JOIN ({positions}) AS gone_ ON {on}"  # noqa: S608
+
+
+def _positions_sql(pairs: Sequence[tuple[FileTask | DeletedRows, Sequence[DataFile]]]) -> str:
+    """SELECT of file and position from delete files; one that is about several data files counts only for its part's."""
+    scoped = dict.fromkeys(delete.file_path for _, deletes in pairs for delete in deletes if referenced_path(delete) is not None)
+    groups = [(list(scoped), "true")] if scoped else []
+    for part, deletes in pairs:
+        if wide := [delete.file_path for delete in deletes if referenced_path(delete) is None]:
+            groups.append((wide, f"file_path = {literal_text(part.path)}"))
+    return " UNION ALL ".join(
+        "(SELECT regexp_replace(file_path, '^file:(//(localhost)?)?', '') AS file, pos "  # noqa: S608
+        f"FROM read_parquet([{', '.join(map(literal_text, paths))}], hive_partitioning = false) WHERE {where})"
+        for paths, where in groups
+    )
 
 
 def polars_scan(table: Table, snapshot_id: int | None = None) -> pl.LazyFrame:
@@ -133,8 +174,7 @@ def arrow_table(table: Table, snapshot_id: int | None = None) -> pa.Table:
     schema = table.schema()
     if snapshot is not None and snapshot.schema_id is not None and all(one.snapshot_id != snapshot.snapshot_id for one in table.history()):
         schema = table.schemas()[snapshot.schema_id]
-    files = live_files(table.io, snapshot, identifier)
-    parts = [block for file in files for block in read_data_file(table.io, file.file_path, schema, identifier)]
+    parts = [block for task in live_tasks(table.io, snapshot, identifier) for block in read_task(table.io, task, schema, identifier)]
     return pa.concat_tables([empty_rows(arrow_schema_of(schema)), *parts])
 
 

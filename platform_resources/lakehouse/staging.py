@@ -39,7 +39,7 @@ from platform_resources.failpoints import failpoint
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.conforming import arrow_schema_of
 from platform_resources.lakehouse.evolution import evolve
-from platform_resources.lakehouse.files import live_files, read_data_file
+from platform_resources.lakehouse.files import FileTask, live_tasks, partition_key, read_task
 from platform_resources.lakehouse.merge import KeyColumns, KeySet, distinct_keys, keys_of_files, without_keys
 from platform_resources.lakehouse.parquet import Data, DataFileWriter, total_rows
 from platform_resources.lakehouse.partitions import parse_partition, partition_name
@@ -230,10 +230,10 @@ class StagedWrite:
         """SQL text usable in FROM: the written rows (`commit`), the touched partitions (`partition`), the would-be table (`table`)."""
         self._require_open()
         if scope == "commit":
-            return files_relation_sql(self.schema, [file.file_path for file in self.written])
+            return files_relation_sql(self.schema, [FileTask(file) for file in self.written])
         if scope == "partition" and self._transaction.table_metadata.spec().fields:
-            touched = {_key(record) for record in self._touched()}
-            return files_relation_sql(self.schema, [file.file_path for file in self._after() if _key(file.partition) in touched])
+            touched = {partition_key(record) for record in self._touched()}
+            return files_relation_sql(self.schema, [task for task in self._after() if partition_key(task.data_file.partition) in touched])
         return metadata_scan_sql(self.audit_metadata)
 
     def commit(self) -> Commit:
@@ -381,7 +381,7 @@ class StagedWrite:
         blocks = (
             batch
             for file in old
-            for block in read_data_file(transaction.io, file.file_path, metadata.schema(), name)
+            for block in read_task(transaction.io, FileTask(file), metadata.schema(), name)
             for batch in block.to_batches()
         )
         writer = DataFileWriter(transaction.io, metadata, name)
@@ -393,17 +393,17 @@ class StagedWrite:
         self._delete(file.file_path for file in old)
 
     def _touched(self) -> list[Record]:
-        found = {_key(file.partition): file.partition for file in (*self.written, *self.removed)}
+        found = {partition_key(file.partition): file.partition for file in (*self.written, *self.removed)}
         if self._work.partition is not None:
-            found.setdefault(_key(self._work.partition), self._work.partition)
+            found.setdefault(partition_key(self._work.partition), self._work.partition)
         for record in self._work.scope.records if self._work.scope is not None else ():
-            found.setdefault(_key(record), record)
+            found.setdefault(partition_key(record), record)
         return list(found.values())
 
-    def _after(self) -> list[DataFile]:
+    def _after(self) -> list[FileTask]:
         gone = {file.file_path for file in self.removed}
-        before = live_files(self.table.io, self.table.current_snapshot(), self._work.definition.identifier)
-        return [file for file in before if file.file_path not in gone] + [*self.written, *self.rewritten]
+        before = live_tasks(self.table.io, self.table.current_snapshot(), self._work.definition.identifier)
+        return [task for task in before if task.path not in gone] + [FileTask(file) for file in (*self.written, *self.rewritten)]
 
     def _landed(self) -> bool:
         """Whether the commit took place although its call failed; the table is then read again."""
@@ -465,29 +465,25 @@ def _paths(groups: Iterable[list[DataFile] | None]) -> list[str]:
     return [file.file_path for group in groups for file in group or ()]
 
 
-def _key(record: Record) -> tuple[Any, ...]:
-    """A partition as a value to compare: manifests give uuids as objects, our writer as bytes."""
-    return tuple(value.bytes if isinstance(value, uuid.UUID) else value for value in (record[index] for index in range(len(record))))
-
-
 def _removals(work: _Work, table: Table, transaction: StagingTransaction) -> tuple[list[DataFile], list[DataFile]]:
     """The live files that go, and the files written in their place with the rows that stay."""
     if work.scope is None and work.merge is None:
         return [], []
-    live = live_files(table.io, table.current_snapshot(), work.definition.identifier)
+    tasks = live_tasks(table.io, table.current_snapshot(), work.definition.identifier)
     if work.merge is not None:
-        return _merge_removals(work, work.merge, live, transaction)
+        return _merge_removals(work, work.merge, tasks, transaction)
+    live = [task.data_file for task in tasks]
     if work.scope is None or work.scope.kind == "table" or not transaction.table_metadata.spec().fields:
         return ([], []) if work.scope and work.scope.kind == "present" and not work.files else (live, [])
     if work.scope.kind == "named":
-        gone = {_key(work.partition or Record())}
+        gone = {partition_key(work.partition or Record())}
     else:
-        gone = {_key(file.partition) for file in work.files} | {_key(record) for record in work.scope.records}
-    return [file for file in live if _key(file.partition) in gone], []
+        gone = {partition_key(file.partition) for file in work.files} | {partition_key(record) for record in work.scope.records}
+    return [file for file in live if partition_key(file.partition) in gone], []
 
 
 def _merge_removals(
-    work: _Work, merge: _Merge, live: list[DataFile], transaction: StagingTransaction
+    work: _Work, merge: _Merge, live: list[FileTask], transaction: StagingTransaction
 ) -> tuple[list[DataFile], list[DataFile]]:
     io, metadata = transaction.io, transaction.table_metadata
     columns = KeyColumns.of(work.definition.identifier, metadata.schema(), merge.keys)
@@ -502,7 +498,7 @@ def _merge_removals(
     for path in _paths(group for name, group in before.items() if name not in merge.left):
         with suppress(OSError):
             io.delete(path)
-    removed = [file for file in live if merge.left[file.file_path] is not None]
+    removed = [task.data_file for task in live if merge.left[task.path] is not None]
     return removed, [kept for file in removed for kept in merge.left[file.file_path] or ()]
 
 
@@ -586,7 +582,7 @@ def _stage_new(work: _Work, data: Data | None) -> StagedWrite:
 def _refuse_outside(work: _Work, table: Table) -> None:
     if work.partition is None:
         return
-    outside = [file for file in work.files if _key(file.partition) != _key(work.partition)]
+    outside = [file for file in work.files if partition_key(file.partition) != partition_key(work.partition)]
     if outside:
         spec, schema = table.spec(), table.schema()
         names = sorted({partition_name(spec, schema, file.partition) for file in outside})

@@ -20,7 +20,7 @@ from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.changes import changes_between
 from platform_resources.lakehouse.conforming import arrow_schema_of
-from platform_resources.lakehouse.files import live_files
+from platform_resources.lakehouse.files import live_files, live_tasks
 from platform_resources.lakehouse.reading import arrow_table, duckdb_scan_sql, files_scan_sql, polars_scan, snapshot_at
 from platform_resources.lakehouse.staging import publish, stage_append, stage_empty, stage_merge
 from platform_resources.lakehouse.stamp import Stamp
@@ -70,13 +70,13 @@ def test_old_files_are_read_in_the_current_schema_without_hive_columns(lakehouse
     )
     publish(stage_append(lakehouse, new, rows(new, (at, "f", 7, {"x": 3, "y": "z"}, None)), Stamp("r2")))
     table = table_of(lakehouse, new)
-    paths = [file.file_path for file in live_files(table.io, table.current_snapshot(), "t")]
-    found = con.sql(f"SELECT * FROM {files_scan_sql(table, paths)} ORDER BY w")
+    tasks = live_tasks(table.io, table.current_snapshot(), "t")
+    found = con.sql(f"SELECT * FROM {files_scan_sql(table, tasks)} ORDER BY w")
     assert found.columns == ["at", "w", "s", "l", "n"]
     assert found.fetchall() == [(at, "e", {"x": 1, "y": None}, [{"x": 2, "y": None}], None), (at, "f", {"x": 3, "y": "z"}, None, 7)]
     whole = con.sql(f"SELECT * FROM {duckdb_scan_sql(table)} ORDER BY w").fetchall()
-    assert whole == con.sql(f"SELECT * FROM {files_scan_sql(table, paths)} ORDER BY w").fetchall() == read(table)
-    only_old = con.sql(f"SELECT n, s FROM {files_scan_sql(table, [path for path in paths if 'hive_w=e' in path])}").fetchall()
+    assert whole == con.sql(f"SELECT * FROM {files_scan_sql(table, tasks)} ORDER BY w").fetchall() == read(table)
+    only_old = con.sql(f"SELECT n, s FROM {files_scan_sql(table, [task for task in tasks if 'hive_w=e' in task.path])}").fetchall()
     assert only_old == [(None, {"x": 1, "y": None})]
 
 
