@@ -6,18 +6,25 @@ This is the only module that leans on PyIceberg's private parts; what it takes f
 # ruff: noqa: SLF001
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from typing import Any
 
+from pyiceberg.exceptions import ValidationException
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import ManifestContent, ManifestFile, ManifestWriter
+from pyiceberg.manifest import ManifestContent, ManifestEntry, ManifestEntryStatus, ManifestFile, ManifestWriter, ManifestWriterV2
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table, TableProperties, Transaction
 from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Operation, Summary
 from pyiceberg.table.update import AssertCreate, TableRequirement, TableUpdate, _apply_table_update, _TableMetadataUpdateContext
 from pyiceberg.table.update.snapshot import _FastAppendFiles, _ManifestMergeManager, _OverwriteFiles, _SnapshotProducer
+from pyiceberg.typedef import EMPTY_DICT
 from pyiceberg.types import StructType
 from pyiceberg.utils.properties import property_as_bool, property_as_int
+
+from platform_resources.lakehouse.files import partition_key
 
 
 class StagingTransaction(Transaction):
@@ -122,3 +129,122 @@ class Append(_Tidy, _FastAppendFiles):
 
 class Overwrite(_Tidy, _OverwriteFiles):
     """Files removed and files added in ONE snapshot of operation `overwrite`."""
+
+
+class DeleteManifestWriter(ManifestWriterV2):
+    """Writes a manifest of delete files; PyIceberg's writes data files only."""
+
+    def content(self) -> ManifestContent:
+        """What the manifest lists."""
+        return ManifestContent.DELETES
+
+    @property
+    def _meta(self) -> dict[str, str]:
+        return {**super()._meta, "content": "deletes"}
+
+
+class Replace(_Tidy, _FastAppendFiles):
+    """Files swapped for others in ONE snapshot, delete files too: of operation `replace` when the rows are the same.
+
+    Args:
+        gone: locations of data and delete files of the parent snapshot that leave; all of them must be there.
+        regroup: write the manifests anew, their files in the order of partitions.
+
+    PyIceberg's overwrite builds a predicate over all partitions touched, which recurses too deep at some hundreds, and knows no
+    delete manifests.
+    """
+
+    def __init__(self, *, gone: Collection[str] = (), regroup: bool = False, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._gone, self._regroup = frozenset(gone), regroup
+        self._kept: list[ManifestFile] = []
+        self._rest: list[tuple[ManifestFile, list[ManifestEntry]]] = []
+
+    def _summary(self, snapshot_properties: dict[str, str] = EMPTY_DICT) -> Summary:
+        operation, self._operation = self._operation, Operation.OVERWRITE  # PyIceberg counts no others
+        try:
+            summary = super()._summary(snapshot_properties)
+        finally:
+            self._operation = operation
+        return Summary(operation, **summary.additional_properties)
+
+    def _build_delete_files_partition_predicate(self) -> None:
+        """Files are told by their location here."""
+
+    def _deleted_entries(self) -> list[ManifestEntry]:
+        """The data files that leave, as entries; what stays of their manifests is set aside for `_existing_manifests`."""
+        self._kept, self._rest, self._deleted_data_files = [], [], set()
+        for manifest in super()._existing_manifests():
+            entries = self.fetch_manifest_entry(manifest)
+            leaving = [entry for entry in entries if entry.data_file.file_path in self._gone]
+            self._deleted_data_files.update(entry.data_file for entry in leaving)
+            if not leaving and not self._regroup:
+                self._kept.append(manifest)
+            else:
+                self._rest.append((manifest, entries))
+        if missing := self._gone - {file.file_path for file in self._deleted_data_files}:
+            raise ValidationException(f"{len(missing)} files are not in the parent snapshot, e.g. {min(missing)}")
+        data = [entry for manifest, entries in self._rest if manifest.content == ManifestContent.DATA for entry in entries]
+        return [self._as(entry, ManifestEntryStatus.DELETED) for entry in data if entry.data_file.file_path in self._gone]
+
+    def _existing_manifests(self) -> list[ManifestFile]:
+        written: list[ManifestFile] = []
+        if self._regroup:
+            for (spec_id, content), entries in self._by_partition().items():
+                size = max(1, math.ceil(len(entries) / max(1, math.ceil(self._bytes(spec_id, content) / self._target_bytes))))
+                parts = [entries[start : start + size] for start in range(0, len(entries), size)]
+                written += [self._write(spec_id, content, part) for part in parts]
+            return self._kept + written
+        for manifest, entries in self._rest:
+            stay = [self._as(entry, ManifestEntryStatus.EXISTING) for entry in entries if entry.data_file.file_path not in self._gone]
+            if manifest.content == ManifestContent.DELETES:  # the data files that leave get a manifest of their own
+                stay += [self._as(entry, ManifestEntryStatus.DELETED) for entry in entries if entry.data_file.file_path in self._gone]
+            if stay:
+                written.append(self._write(manifest.partition_spec_id, manifest.content, stay))
+        return self._kept + written
+
+    def _process_manifests(self, manifests: list[ManifestFile]) -> list[ManifestFile]:
+        if not self._regroup:
+            return super()._process_manifests(manifests)
+        self._final = tuple(manifest.manifest_path for manifest in manifests)
+        return manifests
+
+    @property
+    def _target_bytes(self) -> int:
+        default = TableProperties.MANIFEST_TARGET_SIZE_BYTES_DEFAULT
+        return property_as_int(self._transaction.table_metadata.properties, TableProperties.MANIFEST_TARGET_SIZE_BYTES, default) or default
+
+    def _bytes(self, spec_id: int, content: ManifestContent) -> int:
+        same = (m for m, _ in self._rest if m.partition_spec_id == spec_id and m.content == content)
+        return sum(manifest.manifest_length for manifest in same)
+
+    def _by_partition(self) -> dict[tuple[int, ManifestContent], list[ManifestEntry]]:
+        groups: dict[tuple[int, ManifestContent], list[ManifestEntry]] = {}
+        for manifest, entries in self._rest:
+            group = groups.setdefault((manifest.partition_spec_id, manifest.content), [])
+            group += (self._as(entry, ManifestEntryStatus.EXISTING) for entry in entries)
+        for group in groups.values():
+            group.sort(key=lambda entry: [(value is not None, value) for value in partition_key(entry.data_file.partition)])
+        return {key: group for key, group in groups.items() if group}
+
+    def _write(self, spec_id: int, content: ManifestContent, entries: list[ManifestEntry]) -> ManifestFile:
+        spec = self.spec(spec_id)
+        writer: ManifestWriter
+        if content == ManifestContent.DATA:
+            writer = self.new_manifest_writer(spec)
+        else:
+            nullable = _NullableSpec(*spec.fields, spec_id=spec.spec_id)
+            writer = DeleteManifestWriter(nullable, self.schema(), self.new_manifest_output(), self._snapshot_id, self._compression)
+        with writer:
+            for entry in entries:
+                writer.add_entry(entry)
+        return writer.to_manifest_file()
+
+    def _as(self, entry: ManifestEntry, status: ManifestEntryStatus) -> ManifestEntry:
+        return ManifestEntry.from_args(
+            status=status,
+            snapshot_id=self._snapshot_id if status == ManifestEntryStatus.DELETED else entry.snapshot_id,
+            sequence_number=entry.sequence_number,
+            file_sequence_number=entry.file_sequence_number,
+            data_file=entry.data_file,
+        )

@@ -1,0 +1,230 @@
+"""Swapping files for others in a snapshot of its own: committed on whatever the head is by then, losing to writers by the file.
+
+The stamp of the table is copied forward, so that no position is lost when the snapshot that first carried it expires. Which files are
+swapped, and why, is `compaction`'s, `manifests`' and `retention`'s.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from pyiceberg.exceptions import BadRequestError, CommitFailedException, ValidationException
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import DataFile, ManifestContent
+from pyiceberg.table import Table
+from pyiceberg.table.refs import MAIN_BRANCH
+from pyiceberg.table.snapshots import Operation, Snapshot
+from pyiceberg.table.update import AssertTableUUID
+
+from platform_resources.errors import PlatformError
+from platform_resources.failpoints import failpoint
+from platform_resources.lakehouse.catalog import Lakehouse
+from platform_resources.lakehouse.files import FileTask, live_tasks
+from platform_resources.lakehouse.stamp import (
+    CODE_VERSION,
+    CONTRACT_VERSION,
+    COUNTS,
+    PARTITION,
+    POSITION,
+    RUN_ID,
+    ancestors,
+    summary_of,
+)
+from platform_resources.lakehouse.transaction import Replace, StagingTransaction
+
+MAINTENANCE = "sdp.maintenance"  # summary property: which action made the snapshot
+SKIPPED_CHECKS = "sdp.skipped-checks"
+# What is true of one write only. All else that a summary says under `sdp.` is read from the nearest ancestor, and so has to be copied.
+_OF_ONE_WRITE = frozenset(
+    {RUN_ID, PARTITION, COUNTS, MAINTENANCE, "sdp.lost", "sdp.attempt", "sdp.failed-checks", "sdp.contract-fingerprint", "sdp.retention"}
+)
+_OF_THE_POSITION = (CODE_VERSION, CONTRACT_VERSION, SKIPPED_CHECKS)
+_ATTEMPTS = 20
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Tasks as they were read, and the data files written in their place (none when no row is left)."""
+
+    removed: tuple[FileTask, ...]
+    added: tuple[DataFile, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Of the data files that go."""
+        return sum(task.data_file.file_size_in_bytes for task in self.removed)
+
+
+@dataclass(frozen=True)
+class Swapped:
+    """What was committed (`snapshot_id` None: nothing), and what lost to a writer; the files of the latter are deleted."""
+
+    snapshot_id: int | None
+    kept: tuple[Swap, ...] = ()
+    lost: tuple[Swap, ...] = ()
+
+
+def carried_stamp(table: Table, ref: str = MAIN_BRANCH) -> dict[str, str]:
+    """The summary properties that a snapshot must repeat to stand for all before it.
+
+    The code version is that of the snapshot with the position: a partition recomputed later by newer code says nothing of the rest.
+    """
+    found: dict[str, str] = {}
+    for snapshot in ancestors(table, ref):
+        summary = summary_of(snapshot)
+        if POSITION in summary and POSITION not in found:
+            found = {name: value for name, value in found.items() if name not in _OF_THE_POSITION}
+            found |= {name: summary[name] for name in _OF_THE_POSITION if name in summary}
+        elif POSITION in found:
+            summary = {name: value for name, value in summary.items() if name not in _OF_THE_POSITION}
+        for name, value in summary.items():
+            if name.startswith("sdp.") and name not in _OF_ONE_WRITE:
+                found.setdefault(name, value)
+    return found
+
+
+def commit_swaps(
+    lakehouse: Lakehouse,
+    identifier: str,
+    swaps: Sequence[Swap],
+    *,
+    run_id: str,
+    action: str,
+    operation: Operation = Operation.REPLACE,
+    branch: str = MAIN_BRANCH,
+    notes: Mapping[str, str] | None = None,
+) -> Swapped:
+    """Commit swaps in one snapshot on the head as it is then.
+
+    A swap is lost, and its files are deleted, when a writer has removed one of its files or deleted rows of one since it was read:
+    the writer is right, and the next maintenance sees what it left. Delete files that apply to no data file any more go too.
+
+    Raises:
+        PlatformError: `maintenance-crowded-out` after many conflicts in a row; the files of all swaps are deleted.
+    """
+    lost: list[Swap] = []
+    waiting = list(swaps)
+    deletable = waiting  # while a commit is tried its outcome is open: a run cancelled in this moment must not delete what stands
+    io = None
+    try:
+        for attempt in range(_ATTEMPTS):
+            table = lakehouse.table(identifier)
+            if table is None:
+                break
+            io = table.io
+            tasks = {task.path: task for task in live_tasks(io, table.snapshot_by_name(branch), identifier)}
+            beaten = [swap for swap in waiting if not _stands(swap, tasks, table)]
+            lost += beaten
+            waiting = deletable = [swap for swap in waiting if swap not in beaten]
+            if not waiting:
+                break
+            summary = {**carried_stamp(table, branch), RUN_ID: run_id, MAINTENANCE: action, **(notes or {})}
+            deletable = []
+            snapshot_id = _try(lakehouse, table, identifier, waiting, tasks, operation, branch, summary)
+            if snapshot_id is not None:
+                failpoint("after-replace")
+                return Swapped(snapshot_id, tuple(waiting), tuple(lost))
+            deletable = waiting
+            time.sleep(random.uniform(0.2, 1.0) * min(0.01 * 2**attempt, 1.0))
+        else:
+            raise PlatformError(
+                "maintenance-crowded-out",
+                f"{identifier} is being committed to by too many others.",
+                "Maintain it again when it is quieter.",
+            )
+    finally:
+        if io is not None:
+            delete_quietly(io, (file.file_path for swap in (*lost, *deletable) for file in swap.added))
+    return Swapped(None, (), tuple(lost))
+
+
+def regroup_manifests(lakehouse: Lakehouse, identifier: str, *, run_id: str) -> int | None:
+    """Write the manifests of main anew, grouped by partition; the id of the snapshot, None when others kept committing."""
+    for attempt in range(_ATTEMPTS):
+        table = lakehouse.table(identifier)
+        if table is None or table.current_snapshot() is None:
+            return None
+        summary = {**carried_stamp(table), RUN_ID: run_id, MAINTENANCE: "manifests"}
+        snapshot_id = _try(lakehouse, table, identifier, (), None, Operation.REPLACE, MAIN_BRANCH, summary)
+        if snapshot_id is not None:
+            return snapshot_id
+        time.sleep(random.uniform(0.2, 1.0) * min(0.01 * 2**attempt, 1.0))
+    return None
+
+
+def live_deletes(io: FileIO, snapshot: Snapshot | None) -> list[DataFile]:
+    """The delete files of a snapshot, those that apply to nothing included."""
+    manifests = snapshot.manifests(io) if snapshot is not None else []
+    return [
+        entry.data_file
+        for manifest in manifests
+        if manifest.content == ManifestContent.DELETES and (manifest.has_added_files() or manifest.has_existing_files())
+        for entry in manifest.fetch_manifest_entry(io, discard_deleted=True)
+    ]
+
+
+def delete_quietly(io: FileIO, paths: Iterable[str]) -> None:
+    """Delete files that nothing refers to; one that cannot be deleted is left to orphan removal."""
+    for path in paths:
+        with suppress(OSError):
+            io.delete(path)
+
+
+def _stands(swap: Swap, live: Mapping[str, FileTask], table: Table) -> bool:
+    """Whether every file of a swap is live with just the deletes that were applied when it was read."""
+    if any(file.spec_id != table.metadata.default_spec_id for file in swap.added):
+        return False
+    for task in swap.removed:
+        now = live.get(task.path)
+        if now is None or {one.file_path for one in now.deletes} != {one.file_path for one in task.deletes}:
+            return False
+    return True
+
+
+def _try(
+    lakehouse: Lakehouse,
+    table: Table,
+    identifier: str,
+    swaps: Sequence[Swap],
+    live: Mapping[str, FileTask] | None,
+    operation: Operation,
+    branch: str,
+    summary: Mapping[str, str],
+) -> int | None:
+    """One try on one head: the id of the snapshot, None when another commit was first."""
+    gone = {task.path for swap in swaps for task in swap.removed}
+    if live is not None:
+        applied = {one.file_path for path, task in live.items() if path not in gone for one in task.deletes}
+        gone |= {one.file_path for one in live_deletes(table.io, table.snapshot_by_name(branch)) if one.file_path not in applied}
+    transaction = StagingTransaction(table)
+    producer = Replace(
+        gone=gone, regroup=live is None, operation=operation, transaction=transaction, io=table.io,
+        snapshot_properties=dict(summary), branch=branch,
+    )  # fmt: skip
+    for swap in swaps:
+        for file in swap.added:
+            producer.append_data_file(file)
+    try:
+        producer.commit()
+    except ValidationException:  # the head moved between two reads
+        producer.abandon()
+        return None
+    updates, requirements = transaction.staged
+    failpoint("before-replace")
+    try:
+        table._do_commit(updates, (*requirements, AssertTableUUID(uuid=table.metadata.table_uuid)))  # noqa: SLF001
+    except Exception as error:
+        fresh = lakehouse.table(identifier)
+        if fresh is not None and fresh.metadata.snapshot_by_id(producer.snapshot_id) is not None:
+            return producer.snapshot_id
+        producer.abandon()
+        moved = fresh is not None and fresh.metadata_location != table.metadata_location
+        if isinstance(error, CommitFailedException) or (moved and isinstance(error, ValueError | BadRequestError)):
+            return None
+        raise
+    delete_quietly(table.io, producer.superseded_manifests())
+    return producer.snapshot_id
