@@ -14,7 +14,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
 _RESAMPLES = 4_000
@@ -25,7 +25,7 @@ class Result:
     """One line: `ratio` is value over the reference's, with its 95% interval; all three are None where nothing is compared."""
 
     name: str
-    value: float
+    value: float | None
     unit: str
     reference: str | None
     ratio: float | None
@@ -33,6 +33,18 @@ class Result:
     high95: float | None
     rows: int
     machine: str
+    peer: str | None = None  # whose figure this is; None is ours
+    store: str | None = None
+    audit_seconds: float | None = None  # what the audit took beside `value`, which is without it
+    peak_mb: float | None = None  # high-water mark of resident memory of a process that does only this, MB
+    baseline_mb: float | None = None  # what that process had resident before the work: interpreter, libraries, a first small write
+    speedup: Mapping[str, tuple[float, float, float]] | None = None  # by peer: its time over ours, with the 95% interval
+    skipped: str | None = None  # why there is no figure
+
+    @property
+    def label(self) -> str:
+        """The line's first column for people."""
+        return f"{self.name}: {self.peer}" if self.peer else self.name
 
 
 def machine() -> str:
@@ -49,24 +61,27 @@ def interleaved(
     things: Mapping[str, Callable[[], object]],
     repetitions: int,
     *,
-    before: Callable[[], object] | None = None,
+    before: Callable[[], object] | Mapping[str, Callable[[], object]] | None = None,
     warm_up: int = 1,
     seed: int = 7,
 ) -> dict[str, list[float]]:
     """Seconds of each thing per round; the rounds of the warm-up are left out. Lists of equal length, round by round.
 
-    `before` runs ahead of each measurement and is not measured, e.g. to delete what the last one wrote.
+    `before` runs ahead of each measurement and is not measured, e.g. to delete what the last one wrote; a mapping has one for each thing.
+    A thing that returns a number has timed itself: the seconds it says count, not those from call to return.
     """
     draw = random.Random(seed)
     seconds: dict[str, list[float]] = {name: [] for name in things}
     for round_number in range(warm_up + repetitions):
         for name in draw.sample(list(things), len(things)):
-            if before is not None:
-                before()
+            prepare = before[name] if isinstance(before, Mapping) else before
+            if prepare is not None:
+                prepare()
             start = time.perf_counter()
-            things[name]()
+            said = things[name]()
+            taken = time.perf_counter() - start
             if round_number >= warm_up:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(said if isinstance(said, float) else taken)
     return seconds
 
 
@@ -115,17 +130,28 @@ def arguments(description: str, *, rows: int, repetitions: int = 7) -> argparse.
 def report(results: Sequence[Result], *, as_json: bool, title: str = "") -> None:
     """Print the results."""
     if as_json:
+        required = {field.name for field in fields(Result) if field.default is MISSING}
         for result in results:
-            print(json.dumps(asdict(result)))
+            said = {name: value for name, value in asdict(result).items() if value is not None or name in required}
+            print(json.dumps(said), flush=True)
         return
-    width = max(len(result.name) for result in results)
+    width = max(len(result.label) for result in results)
     print(f"\n{title}" if title else "")
     print(f"{'':{width}}  {'value':>14}  {'ratio':>7}  {'95% interval':>15}  to")
     for result in results:
-        value = f"{result.value:,.3f} {result.unit}" if result.value < 1000 else f"{result.value:,.0f} {result.unit}"
-        if result.ratio is None or result.low95 is None or result.high95 is None:
-            print(f"{result.name:{width}}  {value:>14}")
-        else:
-            interval = f"{result.low95:.2f} .. {result.high95:.2f}"
-            print(f"{result.name:{width}}  {value:>14}  {result.ratio:>6.2f}x  {interval:>15}  {result.reference}")
-    print(f"\n{results[0].rows:,} rows; {results[0].machine}")
+        print(f"{result.label:{width}}  {_for_people(result)}")
+    print(f"\n{results[0].rows:,} rows; {results[0].machine}\n")
+
+
+def _for_people(result: Result) -> str:
+    if result.value is None:
+        return f"skipped: {result.skipped}"
+    value = f"{result.value:,.3f} {result.unit}" if result.value < 1000 else f"{result.value:,.0f} {result.unit}"
+    words = f"{value:>14}"
+    if result.ratio is not None and result.low95 is not None and result.high95 is not None:
+        words += f"  {result.ratio:>6.2f}x  {f'{result.low95:.2f} .. {result.high95:.2f}':>15}  {result.reference}"
+    if result.audit_seconds is not None:
+        words += f"; audit {result.audit_seconds:.3f} s"
+    if result.peak_mb is not None:
+        words += f"; peak {result.peak_mb:,.0f} MB, {result.baseline_mb or 0:,.0f} of it before the work"
+    return words

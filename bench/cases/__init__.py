@@ -1,0 +1,60 @@
+"""The cases of `bench.lakehouse`, a module for each subject. A module gives `CASES`: by name, a function from `Options` to its lines.
+
+Here is what they share: the options of a run, the store it writes to, and how a peer that cannot take part is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from bench.harness import Result, machine
+from platform_resources.config import Settings
+from platform_resources.errors import PlatformError
+
+Store: TypeAlias = Literal["folder", "swift"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What one run of the benchmarks was asked for.
+
+    Attributes:
+        rows: rows of one measurement.
+        repetitions: interleaved rounds.
+        store: where tables lie: a folder with SQLite, or Swift with the stack's catalog.
+        folder: scratch space of this run, deleted at its end.
+        peers: whether others are measured too.
+    """
+
+    rows: int
+    repetitions: int
+    store: Store
+    folder: Path
+    peers: bool = True
+
+    def settings(self, home: str = "home") -> Settings:
+        """Settings of a platform instance of its own in the chosen store; its project is `folder/project`."""
+        return settings_of(self.store, self.folder, home)
+
+
+Case: TypeAlias = Callable[[Options], list[Result]]
+
+
+def settings_of(store: Store, folder: Path, home: str = "home") -> Settings:
+    """Settings of an instance whose state is `folder/home`, and whose tables lie in the store.
+
+    Raises:
+        PlatformError: `bench-store-missing` where the store is not to be had here.
+    """
+    own = Settings(home=folder / home, project=folder / "project")
+    if store == "folder":
+        return own
+    raise PlatformError("bench-store-missing", "The stack has no Swift here.", "Measure with --store folder.")
+
+
+def skipped(name: str, peer: str, reason: str, options: Options) -> Result:
+    """The line of a peer that has no figure, with the reason."""
+    return Result(name, None, "s", None, None, None, None, options.rows, machine(), peer=peer, store=options.store, skipped=reason)

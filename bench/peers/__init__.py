@@ -1,0 +1,1 @@
+"""Peers that need a Python environment of their own."""
