@@ -6,16 +6,19 @@ configuration. Hosts, catalogs and secrets live here, never in a contract.
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from platform_resources.errors import PlatformError
+from platform_resources.object_store import ObjectStore
 
+CLIENT_FILE = "client.json"  # what a server of the stack tells its clients, under home/stack/NAME
 SOURCE_ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -44,10 +47,19 @@ class Settings(BaseSettings):
     cache: Path = Field(default_factory=_user_cache, description="Artifacts of real components, shared by all homes of this user.")
     event_log: Literal["local", "kafka"] | None = Field(None, description="Event log; default local when embedded, else kafka.")
     kafka_bootstrap: str | None = Field(None, description="Kafka bootstrap servers, host:port[,host:port]; default: the stack's broker.")
-    warehouse: str | None = Field(None, description="Root URI of the tables; default: the folder home/warehouse.")
+    warehouse: str | None = Field(None, description="Root URI of the tables; default: the folder home/warehouse, or the stack's Swift.")
     catalog_type: Literal["sql", "rest"] = Field("sql", description="PyIceberg catalog implementation.")
     catalog_name: str = Field("sdp", description="Catalog name; Spark's must equal it to share tables.")
-    catalog_uri: str | None = Field(None, description="SQLAlchemy or REST URI; default: SQLite at home/catalog.db.")
+    catalog_uri: str | None = Field(
+        None,
+        repr=False,
+        description="SQLAlchemy or REST URI; default: SQLite at home/catalog.db, or the stack's PostgreSQL or REST server.",
+    )
+    s3_endpoint: str | None = Field(None, description="Address of the S3 API, http(s)://host:port; default: AWS, or the stack's Swift.")
+    s3_region: str | None = Field(None, description="Region of the S3 API; default us-east-1.")
+    s3_access_key: SecretStr | None = Field(None, description="Access key; default: the machine's own, or the stack's.")
+    s3_secret_key: SecretStr | None = Field(None, description="Secret key to the access key.")
+    s3_path_style: bool = Field(True, description="Bucket in the path (Swift, most servers) rather than in the host name (AWS).")
     smtp_host: str | None = Field(None, description="SMTP server for alert mails; none: alerts are only logged.")
     smtp_port: int = Field(25, description="Port of the SMTP server.")
     smtp_sender: str = Field("shared-data-platform@localhost", description="From address of alert mails.")
@@ -91,13 +103,64 @@ class Settings(BaseSettings):
 
     @property
     def warehouse_uri(self) -> str:
-        """Root URI of the tables, no trailing slash."""
+        """Root URI of the tables, no trailing slash.
+
+        Raises:
+            PlatformError: `stack-not-started`.
+        """
+        if self.warehouse is None and self.profile == "stack":
+            return self.told_by("swift", "warehouse")
         return (self.warehouse or f"file://{self.home / 'warehouse'}").rstrip("/")
 
+    @property
+    def object_store(self) -> ObjectStore | None:
+        """How the tables' object store is reached; None for tables in a folder.
+
+        Raises:
+            PlatformError: `stack-not-started`.
+        """
+        if not self.warehouse_uri.startswith(("s3:", "s3a:")):
+            return None
+        endpoint, region, access_key, secret_key = self.s3_endpoint, self.s3_region, self.s3_access_key, self.s3_secret_key
+        if self.profile == "stack" and endpoint is None:
+            endpoint, region = self.told_by("swift", "s3_endpoint"), region or self.told_by("swift", "s3_region")
+            access_key = access_key or SecretStr(self.told_by("swift", "s3_access_key"))
+            secret_key = secret_key or SecretStr(self.told_by("swift", "s3_secret_key"))
+        return ObjectStore(endpoint, region or "us-east-1", access_key, secret_key, self.s3_path_style)
+
+    @property
+    def catalog_address(self) -> str:
+        """URI of the catalog in force. It may hold a password: never shown.
+
+        Raises:
+            PlatformError: `stack-not-started`.
+        """
+        if self.catalog_uri is not None:
+            return self.catalog_uri
+        if self.profile == "stack":
+            return self.told_by("iceberg-rest" if self.catalog_type == "rest" else "postgresql", "catalog_uri")
+        return f"sqlite:///{self.home / 'catalog.db'}"
+
     def catalog_properties(self) -> dict[str, str]:
-        """Properties for `pyiceberg.catalog.load_catalog`."""
-        uri = self.catalog_uri or f"sqlite:///{self.home / 'catalog.db'}"
-        return {"type": self.catalog_type, "uri": uri, "warehouse": self.warehouse_uri}
+        """Properties for `pyiceberg.catalog.load_catalog`, secrets among them: for a client, never for a text."""
+        store = self.object_store
+        files = {} if store is None else store.file_io()
+        return {"type": self.catalog_type, "uri": self.catalog_address, "warehouse": self.warehouse_uri, **files}
+
+    def told_by(self, server: str, name: str) -> str:
+        """What a server of this home's stack told its clients when it was started last.
+
+        Raises:
+            PlatformError: `stack-not-started`.
+        """
+        try:
+            return str(json.loads((self.stack_path / server / CLIENT_FILE).read_text(encoding="utf-8"))[name])
+        except (OSError, ValueError, KeyError):
+            raise PlatformError(
+                "stack-not-started",
+                f"The profile stack uses the server {server}, which was never started in {self.home}.",
+                f"Start it with `sdp stack up {server}`.",
+            ) from None
 
 
 def prepare_home(settings: Settings) -> Path:
@@ -134,8 +197,9 @@ def load_settings() -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "SDP_" + "_".join(str(part) for part in first["loc"]).upper()
+        shown = "a value" if "_KEY" in name or "_URI" in name else f"the value {os.environ.get(name)!r}"
         raise PlatformError(
             "settings-invalid",
-            f"The environment variable {name} has the value {os.environ.get(name)!r}: {first['msg'].lower()}.",
+            f"The environment variable {name} has {shown}: {first['msg'].lower()}.",
             f"Set {name} to a valid value or unset it.",
         ) from None

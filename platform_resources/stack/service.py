@@ -10,6 +10,8 @@ import ctypes
 import fcntl
 import json
 import os
+import pwd
+import secrets
 import signal
 import socket
 import subprocess
@@ -22,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from platform_resources.config import Settings
+from platform_resources.config import CLIENT_FILE, Settings
 from platform_resources.errors import PlatformError
 
 
@@ -58,12 +60,17 @@ class ServiceStatus:
 
 
 class Service(ABC):
-    """One real server of the stack profile. Subclasses say what to install, how to launch and when it is ready."""
+    """One real server of the stack profile. Subclasses say what to install, how to launch and when it is ready.
+
+    `needs` names the servers of the same home that must run before it. A server of several processes launches `stack.group`.
+    """
 
     name: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()
     port_names: ClassVar[tuple[str, ...]] = ("port",)
     start_seconds: ClassVar[float] = 60.0
     stop_seconds: ClassVar[float] = 30.0
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
 
     @abstractmethod
     def install(self, settings: Settings) -> None:
@@ -84,6 +91,18 @@ class Service(ABC):
         except OSError:
             return False
         return True
+
+    def serving(self, settings: Settings, ports: Mapping[str, int]) -> bool:
+        """Whether it does its work, which only a client with its keys can tell; by default that it is `ready`."""
+        return self.ready(ports)
+
+    def account(self) -> str | None:
+        """The system user that the processes run as; None: the caller's own."""
+        return None
+
+    def client(self, folder: Path, ports: Mapping[str, int], settings: Settings) -> dict[str, str]:
+        """What clients of this server need, by the name of the setting; secrets among it. Kept in a file only its owner reads."""
+        return {}
 
     def address(self, ports: Mapping[str, int]) -> str:
         """Where clients reach it."""
@@ -109,15 +128,18 @@ class Service(ABC):
         with _exclusive(folder):
             before = self.state(settings)
             if before is not None and before.running:
-                if self.ready(before.ports):
+                if self.serving(settings, before.ports):
                     return before
-                _stop(before.pid, lambda: before.running, self.stop_seconds)  # half alive: neither serving nor gone
+                self._stop(before.pid, lambda: before.running, self.stop_seconds)  # half alive: neither serving nor gone
             self.install(settings)
             ports = _free_ports(self.port_names, before.ports if before else {})
             command = self.prepare(folder, ports, settings)
-            return self._start(command, folder, ports, die_with_parent=die_with_parent)
+            if told := self.client(folder, ports, settings):
+                write_private(folder / CLIENT_FILE, json.dumps(told))
+            return self._start(command, settings, ports, die_with_parent=die_with_parent)
 
-    def _start(self, command: list[str], folder: Path, ports: Mapping[str, int], *, die_with_parent: bool) -> ServiceState:
+    def _start(self, command: list[str], settings: Settings, ports: Mapping[str, int], *, die_with_parent: bool) -> ServiceState:
+        folder = self.folder(settings)
         log = folder / "server.log"
         with log.open("ab") as out:
             process = subprocess.Popen(
@@ -127,15 +149,16 @@ class Service(ABC):
                 stderr=out,
                 cwd=folder,
                 start_new_session=True,
+                **as_user(self.account()),
                 preexec_fn=_die_with_parent if die_with_parent else None,  # noqa: PLW1509 - one call into libc, no lock is taken
             )
         state = ServiceState(self.name, process.pid, born(process.pid) or "", ports, self.address(ports))
         _write_state(folder, state)
         deadline = time.monotonic() + self.start_seconds
-        while not self.ready(ports):
+        while not self.serving(settings, ports):
             if process.poll() is not None or time.monotonic() > deadline:
                 what = "ended at once" if process.returncode is not None else f"was not ready within {self.start_seconds:g} seconds"
-                _stop(process.pid, lambda: process.poll() is None, 2.0)
+                self._stop(process.pid, lambda: process.poll() is None, 2.0)
                 raise PlatformError("stack-start-failed", f"The {self.name} server {what}.", f"Its last words are in {log}.")
             time.sleep(0.05)
         return state
@@ -147,14 +170,14 @@ class Service(ABC):
             state = self.state(settings)
             if state is None or not state.running:
                 return False
-            _stop(state.pid, lambda: state.running, self.stop_seconds)
+            self._stop(state.pid, lambda: state.running, self.stop_seconds)
             return True
 
     def kill(self, settings: Settings) -> None:
         """End the server without a warning, as a power cut would; for tests of what survives."""
         state = self.state(settings)
         if state is not None and state.running:
-            _stop(state.pid, lambda: state.running, 0.0)
+            self._stop(state.pid, lambda: state.running, 0.0)
 
     def status(self, settings: Settings) -> ServiceStatus:
         """Whether it runs, where, and where its log is."""
@@ -168,6 +191,17 @@ class Service(ABC):
         """The last lines of the server's log; [] before its first start."""
         log = self.folder(settings) / "server.log"
         return log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:] if lines > 0 and log.exists() else []
+
+    def _stop(self, pid: int, alive: Callable[[], bool], patience: float) -> None:
+        """The stop signal, and SIGKILL after `patience` seconds, to the process's group; returns when the process is gone."""
+        deadline = time.monotonic() + patience
+        with suppress(ProcessLookupError):
+            if patience:
+                os.kill(pid, self.stop_signal)
+            while alive():
+                if time.monotonic() >= deadline:
+                    os.killpg(pid, signal.SIGKILL)
+                time.sleep(0.02)
 
     def folder(self, settings: Settings) -> Path:
         """Where this server keeps its state in this home."""
@@ -232,16 +266,27 @@ def born(pid: int) -> str | None:
     return shown.stdout.strip() or None
 
 
-def _stop(pid: int, alive: Callable[[], bool], patience: float) -> None:
-    """SIGTERM, and SIGKILL after `patience` seconds; returns when the process is gone."""
-    deadline = time.monotonic() + patience
-    with suppress(ProcessLookupError):
-        if patience:
-            os.kill(pid, signal.SIGTERM)
-        while alive():
-            if time.monotonic() >= deadline:
-                os.kill(pid, signal.SIGKILL)
-            time.sleep(0.02)
+def write_private(file: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+        out.write(text)
+    draft.replace(file)
+
+
+def own_secret(file: Path) -> str:
+    """The secret kept in a file, made at the first call; call it while holding the server's lock."""
+    if not file.exists():
+        write_private(file, secrets.token_urlsafe(24))
+    return file.read_text(encoding="utf-8")
+
+
+def as_user(account: str | None) -> dict[str, Any]:
+    """Arguments of `subprocess.Popen` and `run` under which a command runs as that system user; {} for the caller's own."""
+    if account is None:
+        return {}
+    entry = pwd.getpwnam(account)
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": ()}
 
 
 def _die_with_parent() -> None:

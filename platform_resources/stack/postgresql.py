@@ -1,0 +1,144 @@
+"""PostgreSQL on one machine: the catalog of the tables and Dagster's storage, from the system's own server binaries, on loopback."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from platform_resources.config import Settings
+from platform_resources.errors import PlatformError
+from platform_resources.stack.service import Service, as_user, own_secret, write_private
+
+USER, CATALOG, DAGSTER = "sdp", "sdp", "dagster"
+_DEBIAN_FOLDER = Path("/usr/lib/postgresql")
+_OPTIONS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",  # its path may be longer than a socket's may
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    "password_encryption": "scram-sha-256",
+}
+
+
+def server_binaries() -> Path:
+    """The folder of `initdb` and `postgres`: the one on the PATH, else the newest that Debian installed off it.
+
+    Raises:
+        PlatformError: `postgresql-missing`.
+    """
+    on_path = shutil.which("initdb")
+    found = [Path(on_path).resolve().parent] if on_path else []
+    found += sorted((_DEBIAN_FOLDER.glob("*/bin")), key=lambda folder: int(re.sub(r"\D", "", folder.parent.name) or 0), reverse=True)
+    for folder in found:
+        if (folder / "initdb").exists() and (folder / "postgres").exists():
+            return folder
+    raise PlatformError(
+        "postgresql-missing",
+        "There are no PostgreSQL server programs (initdb, postgres) on the PATH or under /usr/lib/postgresql.",
+        "Install them with `apt-get install postgresql` (macOS: `brew install postgresql`).",
+    )
+
+
+class PostgreSQL(Service):
+    """The database server: user `sdp`, databases `sdp` (the catalog) and `dagster`, a password of this home's own."""
+
+    name = "postgresql"
+    stop_signal = signal.SIGINT  # ends sessions; SIGTERM would wait for the clients to go
+
+    def install(self, settings: Settings) -> None:
+        """Nothing is fetched; the programs must be there.
+
+        Raises:
+            PlatformError: `postgresql-missing`.
+        """
+        server_binaries()
+
+    def account(self) -> str | None:
+        """PostgreSQL refuses to run as root: then it gets the system's `postgres`, or `nobody`."""
+        if os.geteuid() != 0:
+            return None
+        known = Path("/etc/passwd").read_text(encoding="utf-8", errors="replace")
+        return "postgres" if re.search(r"^postgres:", known, re.MULTILINE) else "nobody"
+
+    def prepare(self, folder: Path, ports: Mapping[str, int], settings: Settings) -> list[str]:
+        """Make the data folder at the first start."""
+        binaries, data = server_binaries(), folder / "data"
+        if not (data / "PG_VERSION").exists():
+            self._initialise(binaries, data, own_secret(folder / "password"))
+        options = [word for name, value in {**_OPTIONS, "port": str(ports["port"])}.items() for word in ("-c", f"{name}={value}")]
+        return [str(binaries / "postgres"), "-D", str(data), *options]
+
+    def _initialise(self, binaries: Path, data: Path, password: str) -> None:
+        account, log = self.account(), data.parent / "server.log"
+        shutil.rmtree(data, ignore_errors=True)  # of an attempt that was cut off
+        data.mkdir(mode=0o700)
+        if account:
+            shutil.chown(data, account, group=as_user(account)["group"])
+            self._reachable(data, account)
+        told = data.parent / ".password"
+        write_private(told, password)
+        if account:
+            shutil.chown(told, account)
+        made = subprocess.run(
+            [str(binaries / "initdb"), "-D", str(data), "-A", "scram-sha-256", "-U", USER, "-E", "UTF8", "--locale=C", f"--pwfile={told}"],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+            **as_user(account),
+        )
+        told.unlink()
+        if made.returncode != 0:
+            log.write_text(made.stdout + made.stderr, encoding="utf-8")
+            raise PlatformError("stack-start-failed", f"PostgreSQL could not make {data}.", f"Its last words are in {log}.")
+
+    def _reachable(self, data: Path, account: str) -> None:
+        """See that the unprivileged account can get to its folder: a home below /root is closed to it."""
+        seen = subprocess.run(["test", "-w", str(data)], cwd="/", check=False, **as_user(account))
+        if seen.returncode != 0:
+            shutil.rmtree(data, ignore_errors=True)
+            raise PlatformError(
+                "home-unreachable",
+                f"PostgreSQL does not run as root, and the user {account} it runs as instead cannot enter {data.parent}.",
+                "Set SDP_HOME to a folder that every user can enter, or start the stack as another user than root.",
+            )
+
+    def serving(self, settings: Settings, ports: Mapping[str, int]) -> bool:
+        """Whether it answers a query with this home's password; Dagster's database is made at the first look."""
+        import psycopg2
+
+        password = own_secret(self.folder(settings) / "password")
+        try:
+            connection = psycopg2.connect(
+                host="127.0.0.1", port=ports["port"], user=USER, password=password, dbname="postgres", connect_timeout=5
+            )
+        except psycopg2.OperationalError:
+            return False
+        try:
+            connection.autocommit = True  # CREATE DATABASE runs outside a transaction
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT datname FROM pg_database")
+                known = {name for (name,) in cursor.fetchall()}
+                for name in (CATALOG, DAGSTER):
+                    if name not in known:
+                        cursor.execute(f'CREATE DATABASE "{name}"')
+        finally:
+            connection.close()
+        return True
+
+    def client(self, folder: Path, ports: Mapping[str, int], settings: Settings) -> dict[str, str]:
+        """The catalog's address, and Dagster's storage in parts."""
+        password, port = own_secret(folder / "password"), str(ports["port"])
+        return {
+            "catalog_uri": f"postgresql+psycopg2://{USER}:{password}@127.0.0.1:{port}/{CATALOG}",
+            "host": "127.0.0.1",
+            "port": port,
+            "user": USER,
+            "password": password,
+            "dagster_database": DAGSTER,
+        }
