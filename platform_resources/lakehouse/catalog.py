@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
@@ -21,7 +22,7 @@ from pyiceberg.manifest import ManifestContent
 from pyiceberg.table import CommitTableResponse, Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation
-from pyiceberg.table.update import TableRequirement, TableUpdate
+from pyiceberg.table.update import TableRequirement, TableUpdate, ValidatableTableRequirement
 from sqlalchemy import create_engine, event
 from sqlalchemy.exc import IntegrityError
 
@@ -149,6 +150,51 @@ class PlatformSqlCatalog(SqlCatalog):
         return response
 
 
+class LocalRequirement(ValidatableTableRequirement):
+    """A requirement that the Iceberg specification does not know, held by this process.
+
+    The SQL catalogs validate it against the very metadata they replace. A REST catalog never sees it: there it is held against the
+    newest metadata just before the commit, which leaves some milliseconds.
+    """
+
+    type: str = Field(default="local")
+
+
+class AssertUnreferenced(LocalRequirement):
+    """No branch or tag points at any of these snapshots."""
+
+    snapshot_ids: tuple[int, ...]
+
+    def validate(self, base_metadata: TableMetadata | None) -> None:  # type: ignore[override]
+        """Refuse when one does."""
+        held = {ref.snapshot_id for ref in base_metadata.refs.values()} if base_metadata is not None else set()
+        if held & set(self.snapshot_ids):
+            raise CommitFailedException("Requirement failed: a branch or tag has come to a snapshot that was to go")
+
+
+class AssertSnapshotKnown(LocalRequirement):
+    """The table still has this snapshot."""
+
+    snapshot_id: int
+
+    def validate(self, base_metadata: TableMetadata | None) -> None:  # type: ignore[override]
+        """Refuse when it has expired."""
+        if base_metadata is None or base_metadata.snapshot_by_id(self.snapshot_id) is None:
+            raise CommitFailedException(f"Requirement failed: the table has no snapshot {self.snapshot_id}")
+
+
+class AssertProperty(LocalRequirement):
+    """A table property still has the value that was read."""
+
+    name: str
+    value: str | None
+
+    def validate(self, base_metadata: TableMetadata | None) -> None:  # type: ignore[override]
+        """Refuse when another changed it."""
+        if base_metadata is None or base_metadata.properties.get(self.name) != self.value:
+            raise CommitFailedException(f"Requirement failed: the property {self.name} is no longer {self.value!r}")
+
+
 class Lakehouse:
     """Tables of one platform instance, by the identifier `domain.product`.
 
@@ -215,6 +261,23 @@ class Lakehouse:
         if created is None:  # dropped in the same moment: the caller's next step says so
             raise NoSuchTableError(definition.identifier)
         return created
+
+    def commit_updates(
+        self, table: Table, updates: tuple[TableUpdate, ...], requirements: tuple[TableRequirement | LocalRequirement, ...]
+    ) -> None:
+        """Commit changes of the metadata that no staged write makes (references, properties, expiry); `table` is then the new state.
+
+        Raises:
+            CommitFailedException: a requirement does not hold.
+            ValueError, BadRequestError: an update names what the newest metadata does not have.
+        """
+        local = [one for one in requirements if isinstance(one, LocalRequirement)]
+        if local and not isinstance(self.catalog, SqlCatalog):
+            fresh = self.catalog.load_table(table.name())
+            for one in local:
+                one.validate(fresh.metadata)
+            requirements = tuple(one for one in requirements if not isinstance(one, LocalRequirement))
+        table._do_commit(updates, requirements)  # type: ignore[arg-type]  # noqa: SLF001 - a transaction would add requirements of its own
 
     def identifiers(self) -> list[str]:
         """Every table's identifier, sorted."""

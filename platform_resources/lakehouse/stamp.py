@@ -25,6 +25,11 @@ POSITION = "sdp.position"
 WATERMARK = "sdp.watermark"
 COUNTS = "sdp.counts"
 EPOCH = "sdp.epoch"
+EVENT_TIMES = "sdp.event-times"
+TOPIC_IDS = "sdp.topic-ids"
+
+# What is read from the nearest ancestor that carries it: expiry keeps the way there.
+CARRIED = (POSITION, WATERMARK, EPOCH, CODE_VERSION, EVENT_TIMES, TOPIC_IDS)
 
 
 def format_instant(instant: datetime) -> str:
@@ -100,6 +105,13 @@ def ancestors(table: Table, ref: str = "main") -> Iterator[Snapshot]:
     while snapshot is not None:
         yield snapshot
         snapshot = by_id.get(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id is not None else None
+
+
+def lineage(parents: Mapping[int, int | None], snapshot_id: int | None) -> Iterator[int]:
+    """A snapshot id and those it descends from, as far back as `parents` (id to parent's id) knows."""
+    while snapshot_id is not None and snapshot_id in parents:
+        yield snapshot_id
+        snapshot_id = parents[snapshot_id]
 
 
 def summary_of(snapshot: Snapshot) -> Mapping[str, str]:

@@ -24,7 +24,16 @@ from platform_resources.errors import PlatformError
 from platform_resources.failpoints import failpoint
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.staging import Commit, CommitConflict, Fence, Fenced, StagedWrite, publish, stage_append, stage_empty
-from platform_resources.lakehouse.stamp import Position, Stamp, compact_json, read_position, read_stamp, read_watermark
+from platform_resources.lakehouse.stamp import (
+    EVENT_TIMES,
+    TOPIC_IDS,
+    Position,
+    Stamp,
+    compact_json,
+    read_position,
+    read_stamp,
+    read_watermark,
+)
 from platform_resources.runs import refused_branch
 from platform_resources.streams.batch import Batch, Batcher, delay_of, micros, moment
 from platform_resources.streams.checks import StreamChecks, combined
@@ -51,7 +60,7 @@ from platform_resources.streams.watermark import Watermark
 
 __all__ = ["Drain", "DrainCommit", "DrainReport", "Lag", "drain_all", "lag"]
 
-EVENT_TIMES, LOST, TOPIC_IDS = "sdp.event-times", "sdp.lost", "sdp.topic-ids"
+LOST = "sdp.lost"
 
 READ_TIMEOUT = 1.0
 PAUSE = 0.2

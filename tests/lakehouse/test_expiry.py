@@ -1,0 +1,211 @@
+"""Expiry removes what nothing needs, and every file that only it reached; never a file, a stamp or a change that somebody still needs."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pyiceberg.table import Table
+from pyiceberg.transforms import IdentityTransform
+
+from platform_resources.lakehouse.catalog import Lakehouse
+from platform_resources.lakehouse.expiry import expire_snapshots, kept_by, readers_of, register_reader
+from platform_resources.lakehouse.reading import arrow_table
+from platform_resources.lakehouse.staging import PartitionScope, publish, stage_append, stage_empty, stage_merge, stage_overwrite
+from platform_resources.lakehouse.stamp import Stamp, ancestors, read_epoch, read_position, read_watermark
+from tests.lakehouse.tables import files_on_disk, orders, read, rows, table_of
+
+ORDERS = orders(partition=[("shop", IdentityTransform(), "shop")], properties={"history.expire.min-snapshots-to-keep": "100000"})
+NAME = ORDERS.identifier
+
+
+def append(lakehouse: Lakehouse, number: int, shop: str = "a", definition=ORDERS, **stamp) -> int:
+    return publish(stage_append(lakehouse, definition, rows(definition, (number, shop, number)), Stamp(f"r{number}", **stamp))).snapshot_id
+
+
+def overwrite(lakehouse: Lakehouse, number: int, shop: str = "a") -> int:
+    staged = stage_overwrite(
+        lakehouse, ORDERS, rows(ORDERS, (number, shop, number)), Stamp(f"o{number}"), partitions=PartitionScope.named(f"shop={shop}")
+    )
+    return publish(staged).snapshot_id
+
+
+def reachable(table: Table) -> set[str]:
+    """The names of every file that any snapshot reaches, read in full: what expiry may not touch."""
+    found = {table.metadata_location, *(entry.metadata_file for entry in table.metadata.metadata_log)}
+    for snapshot in table.metadata.snapshots:
+        found.add(snapshot.manifest_list)
+        for manifest in snapshot.manifests(table.io):
+            found.add(manifest.manifest_path)
+            found.update(entry.data_file.file_path for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True))
+    return {Path(path).name for path in found}
+
+
+def on_disk(lakehouse: Lakehouse) -> set[str]:
+    return {path.name for path in files_on_disk(lakehouse, NAME)}
+
+
+def test_what_only_expired_snapshots_reached_is_deleted_and_the_table_stays(lakehouse: Lakehouse) -> None:
+    for number in range(6):
+        append(lakehouse, number, shop="ab"[number % 2])
+    overwrite(lakehouse, 10, "a")
+    overwrite(lakehouse, 11, "a")
+    before = read(table_of(lakehouse, ORDERS))
+    expired = expire_snapshots(lakehouse, NAME, keep=1)
+    table = table_of(lakehouse, ORDERS)
+    assert (expired.snapshots, len(table.metadata.snapshots)) == (8, 1)
+    assert read(table) == before == [(1, "b", 1), (11, "a", 11), (3, "b", 3), (5, "b", 5)]
+    assert on_disk(lakehouse) == reachable(table)
+    assert sum(name.endswith(".parquet") for name in on_disk(lakehouse)) == 4
+    assert expired.files >= 8 + 4 and expired.bytes > 0
+
+
+def test_the_newest_and_the_young_stay(lakehouse: Lakehouse) -> None:
+    for number in range(5):
+        append(lakehouse, number)
+    assert expire_snapshots(lakehouse, NAME, keep=4).snapshots == 2
+    assert expire_snapshots(lakehouse, NAME, keep=1, older_than=datetime.now(UTC) - timedelta(hours=1)).snapshots == 0
+    assert expire_snapshots(lakehouse, NAME, keep=1, older_than=datetime.now(UTC) + timedelta(hours=1)).snapshots == 3
+    assert expire_snapshots(lakehouse, "shop.unheard_of").snapshots == 0
+
+
+def test_a_tag_and_a_branch_keep_their_snapshots_and_files_until_they_go(lakehouse: Lakehouse) -> None:
+    tagged = append(lakehouse, 1, "a")
+    table_of(lakehouse, ORDERS).manage_snapshots().create_tag(tagged, "audited").commit()
+    overwrite(lakehouse, 2, "a")
+    refused = stage_append(lakehouse, ORDERS, rows(ORDERS, (7, "c", 7)), Stamp("bad"))
+    refused.refuse("refused/bad")
+    for number in range(3, 8):
+        overwrite(lakehouse, number, "a")
+    expire_snapshots(lakehouse, NAME, keep=1)
+    table = table_of(lakehouse, ORDERS)
+    assert set(table.metadata.refs) == {"main", "audited", "refused/bad"}
+    assert on_disk(lakehouse) == reachable(table)
+    assert arrow_table(table, tagged).to_pylist() == [{"id": 1, "shop": "a", "amount": 1}]
+    assert {row["id"] for row in arrow_table(table, refused.snapshot_id).to_pylist()} == {2, 7}
+    table.manage_snapshots().remove_tag("audited").remove_branch("refused/bad").commit()
+    expire_snapshots(lakehouse, NAME, keep=1)
+    table = table_of(lakehouse, ORDERS)
+    assert [row[0] for row in read(table)] == [7]
+    assert on_disk(lakehouse) == reachable(table)
+
+
+def test_the_carriers_of_stamps_stay_with_the_way_to_them(lakehouse: Lakehouse) -> None:
+    mark = datetime(2026, 1, 1, tzinfo=UTC)
+    for number in range(3):
+        append(lakehouse, number)
+    carrier = append(lakehouse, 3, position={"t": {"0": 4}}, epoch=2, watermark=mark)
+    for number in range(4, 9):
+        append(lakehouse, number)
+    expire_snapshots(lakehouse, NAME, keep=1)
+    table = table_of(lakehouse, ORDERS)
+    assert (read_position(table), read_epoch(table), read_watermark(table)) == ({"t": {"0": 4}}, 2, mark)
+    assert len(table.metadata.snapshots) == 6 and kept_by(lakehouse, table, keep=1)[carrier][0] == "stamps of main"
+
+
+def test_what_a_registered_reader_has_not_read_stays_for_a_week(lakehouse: Lakehouse) -> None:
+    reader = orders(identifier="shop.report")
+    register_reader(lakehouse, NAME, "shop.report")  # there is no such table yet
+    ids = [append(lakehouse, number) for number in range(6)]
+    for name in ("shop.report", "shop.other", "shop.report"):
+        register_reader(lakehouse, NAME, name)
+    assert readers_of(table_of(lakehouse, ORDERS)) == ("shop.other", "shop.report")
+    assert len(table_of(lakehouse, ORDERS).metadata.snapshots) == 7  # registering is configuration
+    publish(stage_empty(lakehouse, reader, Stamp("d", position={"shop/orders": ids[2]})))
+    expire_snapshots(lakehouse, NAME, keep=1)
+    assert [one.snapshot_id for one in table_of(lakehouse, ORDERS).metadata.snapshots] == ids[2:]
+    publish(stage_empty(lakehouse, reader, Stamp("d", position={"shop/orders": ids[4]})))
+    expire_snapshots(lakehouse, NAME, keep=1)
+    assert [one.snapshot_id for one in table_of(lakehouse, ORDERS).metadata.snapshots] == ids[4:]
+    assert expire_snapshots(lakehouse, NAME, keep=1, now=datetime.now(UTC) + timedelta(days=6.9)).snapshots == 0
+    expire_snapshots(lakehouse, NAME, keep=1, now=datetime.now(UTC) + timedelta(days=7.1))
+    assert [one.snapshot_id for one in table_of(lakehouse, ORDERS).metadata.snapshots] == ids[5:]
+
+
+def test_the_highest_epoch_stays_known_after_a_rollback(lakehouse: Lakehouse) -> None:
+    first = append(lakehouse, 1, epoch=1)
+    away = append(lakehouse, 2, epoch=5)
+    table_of(lakehouse, ORDERS).manage_snapshots().rollback_to_snapshot(first).commit()
+    for number in range(3, 6):
+        append(lakehouse, number, epoch=1)
+    expire_snapshots(lakehouse, NAME, keep=1)
+    table = table_of(lakehouse, ORDERS)
+    assert {one.snapshot_id for one in table.metadata.snapshots} == {away, table.metadata.current_snapshot_id}
+    assert on_disk(lakehouse) == reachable(table)
+
+
+def test_a_tag_that_lands_while_expiry_works_keeps_its_snapshot(lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = append(lakehouse, 1)
+    for number in range(2, 5):
+        append(lakehouse, number)
+    real, raced = Lakehouse.commit_updates, []
+
+    def overtaken(self, table, updates, requirements):
+        if not raced:
+            raced.append(True)
+            table_of(lakehouse, ORDERS).manage_snapshots().create_tag(old, "late").commit()
+        return real(self, table, updates, requirements)
+
+    monkeypatch.setattr(Lakehouse, "commit_updates", overtaken)
+    expire_snapshots(lakehouse, NAME, keep=1)
+    table = table_of(lakehouse, ORDERS)
+    assert table.metadata.refs["late"].snapshot_id == old and len(table.metadata.snapshots) == 2
+    assert on_disk(lakehouse) == reachable(table)
+
+
+def test_an_expiry_whose_answer_was_lost_still_deletes_its_files(lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(1, 5):
+        overwrite(lakehouse, number)
+    real = type(lakehouse.catalog).commit_table
+
+    def lossy(self, *arguments):
+        real(self, *arguments)
+        raise ConnectionError("the answer was lost")
+
+    monkeypatch.setattr(type(lakehouse.catalog), "commit_table", lossy)
+    assert expire_snapshots(lakehouse, NAME, keep=1).snapshots == 4
+    monkeypatch.undo()
+    assert on_disk(lakehouse) == reachable(table_of(lakehouse, ORDERS))
+
+
+@pytest.mark.parametrize("seed", [3, 4, *(pytest.param(seed, marks=pytest.mark.storm) for seed in range(100, 130))])
+def test_random_histories_lose_no_reachable_file_and_keep_no_other(lakehouse: Lakehouse, seed: int) -> None:
+    """Appends, overwrites, merges, tags, refusals and rollbacks in any order, with expiries in between, against a full reading."""
+    dice = random.Random(seed)
+    append(lakehouse, 0)
+    seen: dict[int, list] = {}
+    for step in range(1, 26):
+        table = table_of(lakehouse, ORDERS)
+        shop = dice.choice("abc")
+        match dice.choice(["append", "append", "overwrite", "merge", "tag", "untag", "refuse", "rollback", "expire"]):
+            case "append":
+                append(lakehouse, step, shop)
+            case "overwrite":
+                overwrite(lakehouse, step, shop)
+            case "merge":
+                data = rows(ORDERS, (dice.randrange(step), shop, step))
+                publish(stage_merge(lakehouse, ORDERS, data, Stamp(f"m{step}"), keys=("id",)))
+            case "tag":
+                table.manage_snapshots().create_tag(dice.choice(table.metadata.snapshots).snapshot_id, f"t{step}").commit()
+            case "untag" if named := [name for name in table.metadata.refs if name != "main"]:
+                name = dice.choice(named)
+                manage = table.manage_snapshots()
+                (manage.remove_tag(name) if name.startswith("t") else manage.remove_branch(name)).commit()
+            case "refuse":
+                stage_append(lakehouse, ORDERS, rows(ORDERS, (step, shop, step)), Stamp("bad")).refuse(f"refused/{step}")
+            case "rollback":
+                line = [entry.snapshot_id for entry in table.history()]
+                back = dice.choice(line[-4:])
+                if table.metadata.snapshot_by_id(back) and any(one.snapshot_id == back for one in ancestors(table)):
+                    table.manage_snapshots().rollback_to_snapshot(back).commit()
+            case "expire":
+                expire_snapshots(lakehouse, NAME, keep=dice.randrange(1, 6))
+                table = table_of(lakehouse, ORDERS)
+                assert on_disk(lakehouse) == reachable(table)
+                for snapshot in table.metadata.snapshots:
+                    found = sorted(map(repr, arrow_table(table, snapshot.snapshot_id).to_pylist()))
+                    assert seen.setdefault(snapshot.snapshot_id, found) == found
+    expire_snapshots(lakehouse, NAME, keep=1)
+    assert on_disk(lakehouse) == reachable(table_of(lakehouse, ORDERS))
