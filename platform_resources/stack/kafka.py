@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from platform_resources.config import Settings
 from platform_resources.errors import PlatformError
+from platform_resources.stack.maven import fetch_jars, jar_folder, require_java
 from platform_resources.stack.service import Service
 
 _POM = Path(__file__).with_name("kafka.pom.xml")
 _PROPERTIES = Path(__file__).with_name("kafka.properties")
 _CLUSTER_ID = "bG9jYWwta2Fma2EtMDAwMQ"  # any 16 bytes in URL-safe base64 without padding, not starting with a dash
-_DEBIAN = "`apt-get install {}` (macOS: `brew install {}`)"
+_TITLE = "Apache Kafka"
 
 
 class Kafka(Service):
@@ -29,7 +26,7 @@ class Kafka(Service):
 
     def jars(self, settings: Settings) -> Path:
         """The folder of the jars, named by what is in it."""
-        return settings.cache / f"kafka-{hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]}"
+        return jar_folder(settings, _POM)
 
     def install(self, settings: Settings) -> None:
         """Fetch the jars by Maven, once.
@@ -37,40 +34,8 @@ class Kafka(Service):
         Raises:
             PlatformError: `java-missing`, `maven-missing` or `stack-install-failed`.
         """
-        if shutil.which("java") is None:
-            raise PlatformError(
-                "java-missing",
-                "Apache Kafka needs Java 17 or newer, and there is no `java` on the PATH.",
-                f"Install it with {_DEBIAN.format('openjdk-17-jre-headless', 'openjdk@17')}.",
-            )
-        jars = self.jars(settings)
-        if jars.is_dir():
-            return
-        if shutil.which("mvn") is None:
-            raise PlatformError(
-                "maven-missing",
-                "Apache Kafka is fetched by Maven, and there is no `mvn` on the PATH.",
-                f"Install it with {_DEBIAN.format('maven', 'maven')}.",
-            )
-        settings.cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=settings.cache, prefix=".kafka-") as scratch:
-            pom = shutil.copy(_POM, Path(scratch) / "pom.xml")
-            made = Path(scratch) / "lib"
-            fetched = subprocess.run(
-                ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={made}"],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if fetched.returncode != 0 or not made.is_dir():
-                said = [line for line in (fetched.stdout + fetched.stderr).splitlines() if "ERROR" in line] or ["it gave no reason"]
-                raise PlatformError(
-                    "stack-install-failed",
-                    f"Maven could not fetch Apache Kafka: {said[0].removeprefix('[ERROR] ').strip().rstrip('.')}.",
-                    "See that Maven reaches a repository (~/.m2/settings.xml) and repeat `sdp stack up kafka`.",
-                )
-            with suppress(OSError):  # another process fetched the same
-                made.rename(jars)
+        require_java(_TITLE)
+        fetch_jars(settings, _POM, _TITLE, "sdp stack up kafka")
 
     def prepare(self, folder: Path, ports: Mapping[str, int], settings: Settings) -> list[str]:
         """Write the broker's configuration, format its storage at the first start."""
