@@ -19,6 +19,7 @@ from platform_resources.errors import PlatformError
 from platform_resources.object_store import ObjectStore
 
 CLIENT_FILE = "client.json"  # what a server of the stack tells its clients, under home/stack/NAME
+FILE_IO = "platform_resources.lakehouse.file_io.S3FileIO"
 SOURCE_ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -144,7 +145,7 @@ class Settings(BaseSettings):
     def catalog_properties(self) -> dict[str, str]:
         """Properties for `pyiceberg.catalog.load_catalog`, secrets among them: for a client, never for a text."""
         store = self.object_store
-        files = {} if store is None else store.file_io()
+        files = {} if store is None else {"py-io-impl": FILE_IO, **store.file_io()}
         return {"type": self.catalog_type, "uri": self.catalog_address, "warehouse": self.warehouse_uri, **files}
 
     def told_by(self, server: str, name: str) -> str:

@@ -14,11 +14,12 @@ from pydantic import SecretStr
 if TYPE_CHECKING:
     import duckdb
 
-# A store that answers 503 or is away for a moment is asked again: 8 tries with delays that double, at most 20 s apart, last longer
-# than a minute. A server that accepts a connection and then says nothing is given up after READ_SECONDS and asked again.
-ATTEMPTS = 8
+# A store that answers 503 or refuses connections is asked six times with delays that double, some 15 s in all: who waits at a terminal
+# gets his sentence, a run is repeated by Dagster. One that accepts a connection and then says nothing is given up after READ_SECONDS and
+# asked again.
+ATTEMPTS = 6
 CONNECT_SECONDS = 5.0
-READ_SECONDS = 30.0
+READ_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
