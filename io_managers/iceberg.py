@@ -8,7 +8,6 @@ done here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from itertools import dropwhile
 from typing import Any
 
@@ -22,7 +21,7 @@ from platform_resources.contracts.iceberg import table_definition
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.specs import column_schema
 from platform_resources.engines.audit import CheckOutcome, audit
-from platform_resources.engines.duck import connect
+from platform_resources.engines.duck import session
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.staging import Commit, PartitionScope, StagedWrite, publish, stage_append, stage_merge, stage_overwrite
 from platform_resources.lakehouse.stamp import CODE_VERSION, Stamp, ancestors, committed_snapshot, read_position, read_stamp, summary_of
@@ -239,7 +238,7 @@ def table_facts(contract: Contract, location: str) -> dict[str, Any]:
 
 def audit_staged(parts: Parts, contract: Contract, staged: StagedWrite) -> list[CheckOutcome]:
     """Every check of the contract on the written but uncommitted table."""
-    with closing(connect(parts.settings)) as con:
+    with session(parts.settings) as con:
         return audit(con, staged, contract)
 
 

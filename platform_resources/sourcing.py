@@ -19,7 +19,7 @@ from sqlglot import exp
 from platform_resources.config import Settings, load_settings
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.registry import Registry
-from platform_resources.engines.duck import connect, qualified_name
+from platform_resources.engines.duck import connect, qualified_name, session
 from platform_resources.engines.sql import close_candidates, parse_query, read_duckdb_error, referenced_tables
 from platform_resources.engines.tracing import function_name, product_of
 from platform_resources.engines.types import quote
@@ -140,7 +140,7 @@ def query(
     tables = {name: _table(name, registry, lakehouse, include_quarantine) for name in names}
     if branch is not None and not any(branch in table.metadata.refs for table in tables.values()):
         raise branch_unknown(branch, list(tables.values()))
-    with connect(settings) as con:
+    with session(settings) as con:
         for name, table in tables.items():
             pinned = snapshot_at(table, branch) if branch is not None and branch in table.metadata.refs else None
             con.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(name.partition('.')[0])}")

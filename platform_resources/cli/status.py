@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -169,10 +168,10 @@ def last_event_time(table: Table, contract: Contract, settings: Settings) -> dat
 
 def _queried_event_time(table: Table, contract: Contract, settings: Settings) -> datetime | None:
     from platform_resources.contracts.quality import quoted
-    from platform_resources.engines.duck import connect
+    from platform_resources.engines.duck import session
     from platform_resources.lakehouse.reading import duckdb_scan_sql
 
-    with closing(connect(settings)) as con:
+    with session(settings) as con:
         row = con.sql(f"select epoch_us(max({quoted(contract.event_time)})) from {duckdb_scan_sql(table)}").fetchone()  # noqa: S608 - names of the contract, quoted
     return datetime.fromtimestamp(row[0] / 1_000_000, UTC) if row and row[0] is not None else None
 

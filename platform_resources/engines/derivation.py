@@ -24,7 +24,7 @@ from platform_resources.contracts.iceberg import table_definition
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.quality import quoted
 from platform_resources.contracts.registry import Registry
-from platform_resources.engines.duck import connect
+from platform_resources.engines.duck import session
 from platform_resources.engines.inputs import PinnedInput, least_watermark, pin_inputs
 from platform_resources.engines.partitioning import partition_columns, partition_value_sql
 from platform_resources.engines.running import define_views, run_transform
@@ -179,12 +179,8 @@ class Derivation:
         if self._con is not None:
             yield self._con
             return
-        con = connect(self.settings)
-        try:
+        with session(self.settings) as con:
             yield con
-        finally:
-            con.interrupt()  # closing waits for the threads of a query, and one that Ctrl-C left behind may run for ever
-            con.close()
 
     def _task(
         self, con: duckdb.DuckDBPyConnection, run_id: str, inputs: Mapping[str, PinnedInput], position: Mapping[str, Any] | None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,6 +43,20 @@ def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
     for name in ("avro", "iceberg", *(["httpfs"] if remote else [])):
         con.execute(f"LOAD '{_extension(name)}'")
     return con
+
+
+@contextmanager
+def session(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A session of `connect` that is closed at the end, whatever happened in it.
+
+    Closing waits for the threads of a query, and one that Ctrl-C left behind may run for ever: so it is interrupted first.
+    """
+    con = connect(settings)
+    try:
+        yield con
+    finally:
+        con.interrupt()
+        con.close()
 
 
 def offline_session() -> duckdb.DuckDBPyConnection:
