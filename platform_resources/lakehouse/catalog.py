@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
-from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.io import FileIO
@@ -28,6 +28,8 @@ from sqlalchemy.exc import IntegrityError
 
 from platform_resources.config import Settings
 from platform_resources.contracts.iceberg import TableDefinition
+from platform_resources.lakehouse.catalog_server import CatalogUnreachable, PatientRestCatalog, one_maker, postgresql_engine
+from platform_resources.lakehouse.file_io import delete_files
 from platform_resources.lakehouse.transaction import Append, StagingTransaction
 
 # Manifests are merged and old metadata files deleted as commits go by: without it a thousand small commits cost 0.6 s each.
@@ -95,7 +97,9 @@ class PlatformSqlCatalog(SqlCatalog):
 
     def _init_catalog(self) -> None:
         if not self._sqlite:
-            super()._init_catalog()
+            self.engine = postgresql_engine(self.properties["uri"])
+            with one_maker(self.engine):
+                super()._init_catalog()
             return
         # PyIceberg made an engine that waits 5 s for a busy file; replaced before its first use.
         self.engine = create_engine(self.properties["uri"], connect_args={"timeout": _BUSY_SECONDS})
@@ -127,6 +131,8 @@ class PlatformSqlCatalog(SqlCatalog):
                 return super().load_table(identifier)
             except FileNotFoundError:  # the file was superseded and deleted between the row's read and the file's
                 continue
+            except CatalogUnreachable:  # the connection was lost in the middle; a new one has been waited for already
+                break
         return super().load_table(identifier)
 
     @staticmethod
@@ -216,7 +222,7 @@ class Lakehouse:
                     self.settings.home.mkdir(parents=True, exist_ok=True)
                     self._catalog = PlatformSqlCatalog(self.settings.catalog_name, self.settings.home, **properties)
                 else:
-                    self._catalog = load_catalog(self.settings.catalog_name, type=self.settings.catalog_type, **properties)
+                    self._catalog = PatientRestCatalog(self.settings.catalog_name, **properties)
             return self._catalog
 
     def table(self, identifier: str) -> Table | None:
@@ -292,9 +298,7 @@ class Lakehouse:
             return
         with suppress(NoSuchTableError):
             self.catalog.drop_table(identifier)
-        for path in _files_of(table):
-            with suppress(OSError):
-                table.io.delete(path)
+        delete_files(table.io, _files_of(table))
 
 
 def managed_properties(definition: TableDefinition) -> dict[str, str]:
