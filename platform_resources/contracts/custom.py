@@ -16,6 +16,7 @@ from platform_resources.contracts.yaml_source import DocumentPath
 WRITE_MODES = ("append", "overwrite", "merge")
 INCREMENTALS = ("append", "key", "partition", "full")
 SOURCE_KINDS = ("stream", "files", "xml_dump", "sql_dump", "database", "http")
+ENGINES = ("duckdb", "spark")
 SCOPES = ("commit", "partition", "table")
 METRICS_MODES = ("none", "counts", "full", "truncate(16)")
 
@@ -83,6 +84,7 @@ def _metrics(value: Any) -> str:
 NAMES: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
     "table": {
         "writeMode": _one_of(*WRITE_MODES),
+        "engine": _one_of(*ENGINES),
         "incremental": _one_of(*INCREMENTALS),
         "incrementalKey": _texts,
         "sortOrder": _texts,

@@ -186,6 +186,7 @@ class Contract:
     primary_key: tuple[str, ...] = ()
     source: SourceSpec | None = None
     write_mode: str = "overwrite"
+    engine: str = "duckdb"
     incremental: str = "full"
     incremental_key: tuple[str, ...] = ()
     sort_order: tuple[str, ...] = ()

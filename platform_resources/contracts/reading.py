@@ -149,6 +149,7 @@ def _compile(document: Mapping[str, Any], path: Path, domain: Domain, lines: Map
         primary_key=primary_key,
         source=source,
         write_mode=write_mode,
+        engine=custom.get("engine", "duckdb"),
         incremental=incremental,
         incremental_key=custom.get("incrementalKey") or (primary_key if incremental == "key" else ()),
         sort_order=custom.get("sortOrder", ()),
