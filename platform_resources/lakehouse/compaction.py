@@ -20,10 +20,11 @@ from pyiceberg.table import Table, TableProperties
 from platform_resources.failpoints import failpoint
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.conforming import arrow_schema_of
+from platform_resources.lakehouse.file_io import delete_files
 from platform_resources.lakehouse.files import FileTask, live_tasks, partition_key, read_task
 from platform_resources.lakehouse.parquet import DataFileWriter
 from platform_resources.lakehouse.partitions import split
-from platform_resources.lakehouse.replacing import Swap, commit_swaps, delete_quietly
+from platform_resources.lakehouse.replacing import Swap, commit_swaps
 
 SMALL = 0.5  # a file below this share of the target size is small
 HOT = timedelta(hours=1)  # a partition written to more lately gets more small files soon
@@ -171,7 +172,7 @@ def compact(
             if number >= len(groups):
                 break
     except BaseException:
-        delete_quietly(table.io, (file.file_path for swap in waiting for file in swap.added))
+        delete_files(table.io, (file.file_path for swap in waiting for file in swap.added))
         raise
     return done
 
@@ -208,7 +209,7 @@ def rewrite(table: Table, identifier: str, tasks: Sequence[FileTask], keep: Call
 
     reader = pa.RecordBatchReader.from_batches(arrow_schema_of(schema), batches())
     written = DataFileWriter(table.io, table.metadata, identifier, lenient=True).write(reader)
-    return Swap(tuple(tasks), tuple(written))
+    return Swap(tuple(tasks), tuple(written), table.metadata.default_spec_id)
 
 
 def _in_runs(blocks: Iterator[pa.Table], table: Table) -> Iterator[pa.Table]:

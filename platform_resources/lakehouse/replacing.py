@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pyiceberg.exceptions import BadRequestError, CommitFailedException, ValidationException
@@ -23,6 +22,7 @@ from pyiceberg.table.update import AssertTableUUID
 from platform_resources.errors import PlatformError
 from platform_resources.failpoints import failpoint
 from platform_resources.lakehouse.catalog import Lakehouse
+from platform_resources.lakehouse.file_io import delete_files
 from platform_resources.lakehouse.files import FileTask, live_tasks
 from platform_resources.lakehouse.stamp import (
     CODE_VERSION,
@@ -39,19 +39,18 @@ from platform_resources.lakehouse.transaction import Replace, StagingTransaction
 MAINTENANCE = "sdp.maintenance"  # summary property: which action made the snapshot
 SKIPPED_CHECKS = "sdp.skipped-checks"
 # What is true of one write only. All else that a summary says under `sdp.` is read from the nearest ancestor, and so has to be copied.
-_OF_ONE_WRITE = frozenset(
-    {RUN_ID, PARTITION, COUNTS, MAINTENANCE, "sdp.lost", "sdp.attempt", "sdp.failed-checks", "sdp.contract-fingerprint", "sdp.retention"}
-)
+_OF_ONE_WRITE = frozenset({RUN_ID, PARTITION, COUNTS, MAINTENANCE, "sdp.retention", "sdp.lost"})
 _OF_THE_POSITION = (CODE_VERSION, CONTRACT_VERSION, SKIPPED_CHECKS)
 _ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
 class Swap:
-    """Tasks as they were read, and the data files written in their place (none when no row is left)."""
+    """Tasks as they were read, and the data files written in their place by a partition spec (none when no row is left)."""
 
     removed: tuple[FileTask, ...]
     added: tuple[DataFile, ...]
+    spec_id: int | None = None
 
     @property
     def bytes(self) -> int:
@@ -138,7 +137,7 @@ def commit_swaps(
             )
     finally:
         if io is not None:
-            delete_quietly(io, (file.file_path for swap in (*lost, *deletable) for file in swap.added))
+            delete_files(io, (file.file_path for swap in (*lost, *deletable) for file in swap.added))
     return Swapped(None, (), tuple(lost))
 
 
@@ -167,16 +166,9 @@ def live_deletes(io: FileIO, snapshot: Snapshot | None) -> list[DataFile]:
     ]
 
 
-def delete_quietly(io: FileIO, paths: Iterable[str]) -> None:
-    """Delete files that nothing refers to; one that cannot be deleted is left to orphan removal."""
-    for path in paths:
-        with suppress(OSError):
-            io.delete(path)
-
-
 def _stands(swap: Swap, live: Mapping[str, FileTask], table: Table) -> bool:
     """Whether every file of a swap is live with just the deletes that were applied when it was read."""
-    if any(file.spec_id != table.metadata.default_spec_id for file in swap.added):
+    if swap.added and swap.spec_id != table.metadata.default_spec_id:
         return False
     for task in swap.removed:
         now = live.get(task.path)
@@ -226,5 +218,5 @@ def _try(
         if isinstance(error, CommitFailedException) or (moved and isinstance(error, ValueError | BadRequestError)):
             return None
         raise
-    delete_quietly(table.io, producer.superseded_manifests())
+    delete_files(table.io, producer.superseded_manifests())
     return producer.snapshot_id
