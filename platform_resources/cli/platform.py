@@ -39,8 +39,8 @@ def up_command(port: int) -> None:
 def stack_command() -> None:
     """The real servers of the stack profile on this machine, on loopback, with their data under SDP_HOME/stack.
 
-    NAME is a server, e.g. kafka; without a name all of them are meant. Commands use these servers under SDP_PROFILE=stack only: `sdp
-    stack up` and `sdp stack status` print the lines to type while they do not.
+    NAME is a server, e.g. kafka. Without a name, `up` starts what the profile needs by default and the others mean all. Commands use
+    these servers under SDP_PROFILE=stack only: `sdp stack up` and `sdp stack status` print the lines to type while they do not.
     """
 
 
@@ -50,16 +50,23 @@ def _chosen(names: tuple[str, ...]) -> list[Service]:
     return [service(name) for name in names] if names else list(SERVICES.values())
 
 
+def _to_start(names: tuple[str, ...]) -> list[Service]:
+    from platform_resources.stack.services import PROFILE, in_order
+
+    return in_order(names or PROFILE)
+
+
 @stack_command.command("up", cls=Command)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @json_option
 def stack_up(names: tuple[str, ...], as_json: bool) -> None:
-    """Install what is missing, start the servers and wait until they are ready; one that runs is left alone."""
+    """Install what is missing, start the servers and those they need, and wait until they do their work; one that runs is left alone."""
     settings = load_settings()
-    for each in _chosen(names):
+    starting = _to_start(names)
+    for each in starting:
         with progress(f"starting {each.name}"):
             each.up(settings)
-    _print_status(names, as_json=as_json)
+    _print_status(tuple(each.name for each in starting), as_json=as_json)
 
 
 @stack_command.command("down", cls=Command)
@@ -68,7 +75,7 @@ def stack_up(names: tuple[str, ...], as_json: bool) -> None:
 def stack_down(names: tuple[str, ...], as_json: bool) -> None:
     """Stop the servers; their data stays."""
     settings = load_settings()
-    for each in _chosen(names):
+    for each in reversed(_chosen(names)):  # clients of another before that one
         with progress(f"stopping {each.name}"):
             each.down(settings)
     _print_status(names, as_json=as_json)
@@ -103,11 +110,12 @@ def _print_status(names: tuple[str, ...], *, as_json: bool) -> None:
             console, [Col("server", keep=True), Col("state", keep=True), Col("address", keep=True), Col("process"), Col("log")], rows
         )
 
-        for each, item in zip(chosen, found, strict=True):
-            lines = each.to_use(settings, item.address) if item.address else []
-            if lines:
-                console.print(f"Commands do not use {each.name} yet. Next, in every shell that is to use it:")
-                for line in lines:
-                    console.print(f"  {line}", soft_wrap=True, highlight=False)
+        unused = {each.name: each.to_use(settings, item.address) for each, item in zip(chosen, found, strict=True) if item.address}
+        lines = list(dict.fromkeys(line for wanted in unused.values() for line in wanted))
+        if lines:
+            names = ", ".join(name for name, wanted in unused.items() if wanted)
+            console.print(f"Commands do not use {names} yet. Next, in every shell that is to use it:")
+            for line in lines:
+                console.print(f"  {line}", soft_wrap=True, highlight=False)
 
     answer([item.as_dict() for item in found], as_json=as_json, human=draw)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from platform_resources.config import Settings
 from platform_resources.errors import PlatformError
-from platform_resources.stack.service import Service, as_user, own_secret, write_private
+from platform_resources.stack.service import Service, as_user, own_secret, profile_lines, write_private
 
 USER, CATALOG, DAGSTER = "sdp", "sdp", "dagster"
 _DEBIAN_FOLDER = Path("/usr/lib/postgresql")
@@ -140,5 +140,10 @@ class PostgreSQL(Service):
             "port": port,
             "user": USER,
             "password": password,
+            "database": CATALOG,
             "dagster_database": DAGSTER,
         }
+
+    def to_use(self, settings: Settings, address: str) -> list[str]:
+        """The settings under which the catalog is in this server."""
+        return [*(["unset SDP_CATALOG_URI"] if settings.catalog_uri else []), *profile_lines(settings)]

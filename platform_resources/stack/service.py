@@ -129,14 +129,18 @@ class Service(ABC):
             before = self.state(settings)
             if before is not None and before.running:
                 if self.serving(settings, before.ports):
+                    self._tell(folder, before.ports, settings)
                     return before
                 self._stop(before.pid, lambda: before.running, self.stop_seconds)  # half alive: neither serving nor gone
             self.install(settings)
             ports = _free_ports(self.port_names, before.ports if before else {})
             command = self.prepare(folder, ports, settings)
-            if told := self.client(folder, ports, settings):
-                write_private(folder / CLIENT_FILE, json.dumps(told))
+            self._tell(folder, ports, settings)
             return self._start(command, settings, ports, die_with_parent=die_with_parent)
+
+    def _tell(self, folder: Path, ports: Mapping[str, int], settings: Settings) -> None:
+        if told := self.client(folder, ports, settings):
+            write_private(folder / CLIENT_FILE, json.dumps(told))
 
     def _start(self, command: list[str], settings: Settings, ports: Mapping[str, int], *, die_with_parent: bool) -> ServiceState:
         folder = self.folder(settings)
@@ -264,6 +268,11 @@ def born(pid: int) -> str | None:
         return None if fields[0] in "ZX" and threads <= 1 else fields[19]
     shown = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return shown.stdout.strip() or None
+
+
+def profile_lines(settings: Settings) -> list[str]:
+    """What to type so that the profile is the stack's; [] when it is."""
+    return [] if settings.profile == "stack" else ["export SDP_PROFILE=stack"]
 
 
 def write_private(file: Path, text: str) -> None:

@@ -20,7 +20,7 @@ from platform_resources.config import Settings
 from platform_resources.errors import PlatformError
 from platform_resources.object_store import ObjectStore
 from platform_resources.stack.group import grouped
-from platform_resources.stack.service import Service, own_secret, write_private
+from platform_resources.stack.service import Service, own_secret, profile_lines, write_private
 
 ACCOUNT, USER, REGION, BUCKET = "sdp", "lakehouse", "us-east-1", "sdp"
 BACKENDS = ("account", "container", "object")
@@ -114,6 +114,10 @@ class Swift(Service):
             "s3_access_key": f"{ACCOUNT}:{USER}",
             "s3_secret_key": own_secret(folder / "secret_key"),
         }
+
+    def to_use(self, settings: Settings, address: str) -> list[str]:
+        """The settings under which the tables are in this store."""
+        return [*(["unset SDP_WAREHOUSE"] if settings.warehouse else []), *profile_lines(settings)]
 
     def _store(self, folder: Path, ports: Mapping[str, int]) -> ObjectStore:
         secret = SecretStr(own_secret(folder / "secret_key"))
