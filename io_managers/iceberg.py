@@ -8,7 +8,6 @@ done here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import dropwhile
 from typing import Any
 
 import dagster as dg
@@ -24,7 +23,7 @@ from platform_resources.engines.audit import CheckOutcome, audit
 from platform_resources.engines.duck import session
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.staging import Commit, PartitionScope, StagedWrite, publish, stage_append, stage_merge, stage_overwrite
-from platform_resources.lakehouse.stamp import CODE_VERSION, Stamp, ancestors, committed_snapshot, read_position, read_stamp, summary_of
+from platform_resources.lakehouse.stamp import CODE_VERSION, Stamp, committed_snapshot, last_change, read_position, read_stamp
 from platform_resources.parts import Parts
 from platform_resources.runs import code_version, look_at, refused_branch
 from platform_resources.sourcing import Source, source
@@ -283,8 +282,5 @@ def data_version(table: Table, at: int | None = None) -> str | None:
     """The snapshot that last added or removed a row, up to the snapshot `at`, as text: heartbeats and moved positions make no new
     version of the data.
     """
-    for snapshot in dropwhile(lambda snapshot: at is not None and snapshot.snapshot_id != at, ancestors(table)):
-        summary = summary_of(snapshot)
-        if any(int(summary.get(f"{what}-data-files", 0)) for what in ("added", "deleted")):
-            return str(snapshot.snapshot_id)
-    return None
+    changed = last_change(table, at)
+    return None if changed is None else str(changed)

@@ -34,6 +34,7 @@ from platform_resources.engines.types import duck_type, quote
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.changes import Changes
+from platform_resources.lakehouse.expiry import register_reader
 from platform_resources.lakehouse.partitions import parse_partition
 from platform_resources.lakehouse.staging import (
     Fence,
@@ -162,6 +163,8 @@ class Derivation:
             return Derived(
                 None, "nothing", f"run {run_id} has committed snapshot {done.snapshot_id}", dict(position or {}), None, done.snapshot_id
             )
+        for key in self.transform.inputs:  # before they are read: from here on expiry waits for what this product has not read
+            register_reader(self.lakehouse, self.registry.get(key).identifier, self.contract.identifier)
         with self._session() as con:
             if partition is not None:
                 return self._stage_named_partition(con, run_id, partition, position)

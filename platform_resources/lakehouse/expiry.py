@@ -156,6 +156,11 @@ def expire_snapshots(
     return Expired()
 
 
+def keep_of(table: Table) -> int:
+    """How many of its newest snapshots a table keeps as commits go by."""
+    return int(table.metadata.properties.get(KEEP_PROPERTY, KEEP))
+
+
 def expire_in_passing(lakehouse: Lakehouse, table: Table) -> None:
     """Keep a table that is committed to all the time small: now and then, when it has twice the snapshots that are to stay.
 
@@ -163,7 +168,7 @@ def expire_in_passing(lakehouse: Lakehouse, table: Table) -> None:
     its query runs: where commits remove data files, snapshots of the last 10 minutes stay, up to 500 of them.
     """
     metadata = table.metadata
-    keep = int(metadata.properties.get(KEEP_PROPERTY, KEEP))
+    keep = keep_of(table)
     if len(metadata.snapshots) < keep + _EVERY or (metadata.next_sequence_number() - 1) % _EVERY:
         return
     rewrites = any(int(summary_of(one).get("deleted-data-files", 0)) for one in metadata.snapshots)
@@ -233,7 +238,12 @@ class _Reach:
 
     def _manifests_of(self, snapshot: Snapshot) -> list[ManifestFile]:
         if snapshot.snapshot_id not in self._lists:
-            self._lists[snapshot.snapshot_id] = snapshot.manifests(self._io)
+            try:
+                self._lists[snapshot.snapshot_id] = snapshot.manifests(self._io)
+            except FileNotFoundError:
+                if snapshot.snapshot_id in self._remaining:  # without it nobody knows what is still needed
+                    raise
+                self._lists[snapshot.snapshot_id] = []
         return self._lists[snapshot.snapshot_id]
 
     def manifests(self) -> list[ManifestFile]:

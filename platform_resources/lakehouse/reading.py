@@ -28,6 +28,7 @@ from pyiceberg.types import (
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.conforming import arrow_schema_of, empty_rows
 from platform_resources.lakehouse.files import DeletedRows, FileTask, live_tasks, read_task, referenced_path
+from platform_resources.lakehouse.stamp import ROLLED_BACK_FROM, summary_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -207,15 +208,32 @@ def snapshot_at(table: Table, when: datetime | int | str) -> int:
         return when
     instant = when if when.tzinfo else when.replace(tzinfo=UTC)
     milliseconds = (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
-    known = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
-    for entry in reversed(table.metadata.snapshot_log):
-        if entry.timestamp_ms <= milliseconds and entry.snapshot_id in known:
-            return entry.snapshot_id
+    found = _main_at(table, milliseconds)
+    if found is not None:
+        return found
     raise PlatformError(
         "snapshot-unknown",
-        f"{identifier} has no snapshot as old as {instant.astimezone(UTC).isoformat()}.",
-        "Ask for a later time.",
+        f"{identifier} keeps no snapshot of {instant.astimezone(UTC).isoformat()}: it is older than the table, or has expired.",
+        "Ask for a later time; `sdp table history` lists what is kept.",
     )
+
+
+def _main_at(table: Table, milliseconds: int) -> int | None:
+    """The snapshot that main showed at a time, None when that one has expired.
+
+    Expiry takes its snapshots out of the log without a trace. So the entry found counts only if the next one was made upon it, or
+    moved main itself: between others there was one that is gone.
+    """
+    log = table.metadata.snapshot_log
+    index = next((index for index in reversed(range(len(log))) if log[index].timestamp_ms <= milliseconds), None)
+    if index is None or table.metadata.snapshot_by_id(log[index].snapshot_id) is None:
+        return None
+    later = table.metadata.snapshot_by_id(log[index + 1].snapshot_id) if index + 1 < len(log) else None
+    if later is not None and later.timestamp_ms == log[index + 1].timestamp_ms:  # it was new then
+        rolled_back_from = summary_of(later).get(ROLLED_BACK_FROM)
+        if log[index].snapshot_id != (int(rolled_back_from) if rolled_back_from else later.parent_snapshot_id):
+            return None
+    return log[index].snapshot_id
 
 
 def branch_unknown(name: str, tables: Sequence[Table], what: str = "no branch or tag") -> PlatformError:

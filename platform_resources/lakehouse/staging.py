@@ -36,15 +36,16 @@ from pyiceberg.typedef import Record
 from platform_resources.contracts.iceberg import TableDefinition
 from platform_resources.errors import PlatformError
 from platform_resources.failpoints import failpoint
-from platform_resources.lakehouse.catalog import Lakehouse
+from platform_resources.lakehouse.catalog import AssertSnapshotKnown, Lakehouse, LocalRequirement
 from platform_resources.lakehouse.conforming import arrow_schema_of
 from platform_resources.lakehouse.evolution import evolve
+from platform_resources.lakehouse.expiry import expire_in_passing
 from platform_resources.lakehouse.files import FileTask, live_tasks, partition_key, read_task
 from platform_resources.lakehouse.merge import KeyColumns, KeySet, distinct_keys, keys_of_files, without_keys
 from platform_resources.lakehouse.parquet import Data, DataFileWriter, total_rows
 from platform_resources.lakehouse.partitions import parse_partition, partition_name
 from platform_resources.lakehouse.reading import files_relation_sql, metadata_scan_sql
-from platform_resources.lakehouse.stamp import Stamp, read_epoch, read_position, same_position
+from platform_resources.lakehouse.stamp import LAST_CHANGE, Stamp, last_change, read_epoch, read_position, same_position
 from platform_resources.lakehouse.transaction import Append, Overwrite, StagingTransaction
 
 if TYPE_CHECKING:
@@ -262,7 +263,9 @@ class StagedWrite:
         self._state = "committed"
         self._delete(self._producer.superseded_manifests())
         self._drop_audit()
-        return self._committed()
+        committed = self._committed()
+        expire_in_passing(self._work.lakehouse, self.table)
+        return committed
 
     def restage(self) -> StagedWrite:
         """The same write on the new head, this object itself: its data files are used again where they are still right.
@@ -302,8 +305,10 @@ class StagedWrite:
                 max_snapshot_age_ms=None,
                 min_snapshots_to_keep=None,
             )
-            same_table = AssertTableUUID(uuid=self.table.metadata.table_uuid)
-            if self._try((*kept, ref), (same_table,)):
+            required: list[TableRequirement | LocalRequirement] = [AssertTableUUID(uuid=self.table.metadata.table_uuid)]
+            if self._parent is not None:  # its files are this snapshot's too, and while it was audited others may have let it expire
+                required.append(AssertSnapshotKnown(snapshot_id=self._parent))
+            if self._try((*kept, ref), tuple(required)):
                 break
             self.restage()
         else:
@@ -322,7 +327,7 @@ class StagedWrite:
         self._delete_data()
         self._state = "discarded"
 
-    def _try(self, updates: tuple[TableUpdate, ...], required: tuple[TableRequirement, ...]) -> bool:
+    def _try(self, updates: tuple[TableUpdate, ...], required: tuple[TableRequirement | LocalRequirement, ...]) -> bool:
         """One try to commit; False when another was first.
 
         Another's snapshot takes the sequence number that was staged whatever branch it is on; no requirement says so, and the catalog
@@ -331,7 +336,7 @@ class StagedWrite:
         """
         self._state = "in doubt"
         try:
-            self.table._do_commit(updates, required)  # noqa: SLF001 - `commit_transaction` would rebase what was audited
+            self._work.lakehouse.commit_updates(self.table, updates, required)
         except Exception as error:
             if self._landed():
                 return True
@@ -363,6 +368,8 @@ class StagedWrite:
             io=table.io,
             snapshot_properties=work.stamp.summary(),
         ) as producer:
+            changed = producer.snapshot_id if work.files or self.rewritten or self.removed else last_change(table)
+            producer.snapshot_properties |= {} if changed is None else {LAST_CHANGE: str(changed)}
             for file in (*work.files, *self.rewritten):
                 producer.append_data_file(file)
             for file in self.removed:

@@ -10,10 +10,11 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import dropwhile
 from typing import Any, TypeAlias
 
 from pyiceberg.table import Table
-from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.snapshots import Operation, Snapshot
 
 Position: TypeAlias = Mapping[str, Any]
 
@@ -25,6 +26,10 @@ POSITION = "sdp.position"
 WATERMARK = "sdp.watermark"
 COUNTS = "sdp.counts"
 EPOCH = "sdp.epoch"
+MERGED = "sdp.merge"  # what a merge left out of its batch: {"duplicates", "ignored"}
+LAST_CHANGE = "sdp.last-change"  # id of the snapshot that last changed a row: the way there may expire under a thousand heartbeats
+ROLLED_BACK_FROM = "sdp.rolled-back-from"  # id of the former head, on the snapshot that took main back
+ROLLED_BACK_TO = "sdp.rolled-back-to"
 EVENT_TIMES = "sdp.event-times"
 TOPIC_IDS = "sdp.topic-ids"
 
@@ -158,6 +163,33 @@ def read_watermark(table: Table, ref: str = "main") -> datetime | None:
 def read_epoch(table: Table, ref: str = "main") -> int | None:
     """`sdp.epoch` of the nearest ancestor of `ref` that carries one."""
     return read_epoch_at(table, ref)[0]
+
+
+def changes_rows(snapshot: Snapshot) -> bool:
+    """Whether a snapshot added or removed a row; compaction and heartbeats do not."""
+    if snapshot.summary is None or snapshot.summary.operation == Operation.REPLACE:
+        return False
+    summary = summary_of(snapshot)
+    return any(int(summary.get(name, 0)) for name in ("added-data-files", "deleted-data-files", "added-delete-files"))
+
+
+def last_change(table: Table, at: int | None = None) -> int | None:
+    """The snapshot that last added or removed a row, up to the snapshot `at` (default: the head of main); None when it is not known."""
+    for snapshot in dropwhile(lambda one: at is not None and one.snapshot_id != at, ancestors(table)):
+        if changes_rows(snapshot):
+            return snapshot.snapshot_id
+        if (told := summary_of(snapshot).get(LAST_CHANGE)) is not None:
+            return int(told)
+    return None
+
+
+def highest_epoch(table: Table) -> int:
+    """The highest epoch any known snapshot carries, 0 for none.
+
+    Not only ancestors count: after a rollback a drain whose snapshots were rolled away may be alive, and must not meet its own epoch
+    again.
+    """
+    return max((int(summary_of(snapshot).get(EPOCH, 0)) for snapshot in table.metadata.snapshots), default=0)
 
 
 def committed_snapshot(table: Table, run_id: str, partition: str | None = None) -> Snapshot | None:

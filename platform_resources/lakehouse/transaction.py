@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
 from pyiceberg.exceptions import ValidationException
@@ -17,14 +18,48 @@ from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table, TableProperties, Transaction
 from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Operation, Summary
-from pyiceberg.table.update import AssertCreate, TableRequirement, TableUpdate, _apply_table_update, _TableMetadataUpdateContext
-from pyiceberg.table.update.snapshot import _FastAppendFiles, _ManifestMergeManager, _OverwriteFiles, _SnapshotProducer
+from pyiceberg.table.update import (
+    AssertCreate,
+    SetSnapshotRefUpdate,
+    TableRequirement,
+    TableUpdate,
+    _apply_table_update,
+    _TableMetadataUpdateContext,
+    _update_table_metadata_log,
+)
+from pyiceberg.table.update.snapshot import _FastAppendFiles, _OverwriteFiles, _SnapshotProducer
 from pyiceberg.typedef import EMPTY_DICT
 from pyiceberg.types import StructType
+from pyiceberg.utils.datetime import datetime_to_millis
 from pyiceberg.utils.properties import property_as_bool, property_as_int
 
 from platform_resources.lakehouse.files import partition_key
+
+
+def apply_updates(base: TableMetadata, updates: tuple[TableUpdate, ...], metadata_location: str | None = None) -> TableMetadata:
+    """The metadata after some updates. What did not change is shared with `base`: treat both as immutable.
+
+    With the location of `base` it is remembered in the log of former metadata files, as a commit does.
+    PyIceberg copies all of it deeply, 40 ms of each commit at a thousand snapshots.
+    """
+    context, metadata = _TableMetadataUpdateContext(), base
+    for update in updates:
+        metadata = _apply_table_update(update, metadata, context)
+    if context.has_changes() and metadata_location:
+        metadata = _update_table_metadata_log(metadata, metadata_location, base.last_updated_ms)
+        if base.last_updated_ms == metadata.last_updated_ms:
+            metadata = metadata.model_copy(update={"last_updated_ms": datetime_to_millis(datetime.now().astimezone())})
+        metadata.spec().check_compatible(metadata.schema())
+        metadata.sort_order().check_compatible(metadata.schema())
+    return metadata
+
+
+def point(ref: str, kind: SnapshotRefType, snapshot_id: int) -> SetSnapshotRefUpdate:
+    """The update that makes a branch or tag point at a snapshot."""
+    limits: dict[str, Any] = {"max_ref_age_ms": None, "max_snapshot_age_ms": None, "min_snapshots_to_keep": None}
+    return SetSnapshotRefUpdate(ref_name=ref, type=kind, snapshot_id=snapshot_id, **limits)
 
 
 class StagingTransaction(Transaction):
@@ -49,16 +84,17 @@ class StagingTransaction(Transaction):
         """The metadata with the staged updates applied. Treat as immutable."""
         base = self._table.metadata
         if self._known is None or self._known[0] is not base or self._known[1] is not self._updates:
-            context, metadata = _TableMetadataUpdateContext(), base
-            for update in self._updates:
-                metadata = _apply_table_update(update, metadata, context)
-            self._known = (base, self._updates, metadata)
+            self._known = (base, self._updates, apply_updates(base, self._updates))
         return self._known[2]
 
     @property
     def staged(self) -> tuple[tuple[TableUpdate, ...], tuple[TableRequirement, ...]]:
         """The updates so far and what they require."""
         return self._updates, self._requirements
+
+    def stage(self, *updates: TableUpdate) -> None:
+        """Add updates without a requirement of their own; who commits says what must hold."""
+        self._updates += updates
 
     @property
     def io(self) -> FileIO:
@@ -85,34 +121,64 @@ class _NullableSpec(PartitionSpec):
         return StructType(*(one.model_copy(update={"required": False}) for one in super().partition_type(schema).fields))
 
 
+def _entries(manifest: ManifestFile) -> int:
+    return sum(count or 0 for count in (manifest.added_files_count, manifest.existing_files_count, manifest.deleted_files_count))
+
+
 class _Tidy(_SnapshotProducer[Any]):
     """Merges small manifests as the table's properties say, and knows which manifests it wrote in vain."""
 
     _final: tuple[str, ...] = ()
 
-    def new_manifest_writer(self, spec: PartitionSpec) -> ManifestWriter:
-        return super().new_manifest_writer(_NullableSpec(*spec.fields, spec_id=spec.spec_id))
+    def new_manifest_writer(self, spec: PartitionSpec, content: ManifestContent = ManifestContent.DATA) -> ManifestWriter:
+        nullable = _NullableSpec(*spec.fields, spec_id=spec.spec_id)
+        if content == ManifestContent.DATA:
+            return super().new_manifest_writer(nullable)
+        return DeleteManifestWriter(nullable, self.schema(), self.new_manifest_output(), self._snapshot_id, self._compression)
 
     def _process_manifests(self, manifests: list[ManifestFile]) -> list[ManifestFile]:
-        properties = self._transaction.table_metadata.properties
         own = self._snapshot_id
-        live = [m for m in manifests if m.added_snapshot_id == own or m.has_added_files() or m.has_existing_files()]
-        data = [manifest for manifest in live if manifest.content == ManifestContent.DATA]
-        merger: _ManifestMergeManager[Any] = _ManifestMergeManager(
-            target_size_bytes=property_as_int(
-                properties, TableProperties.MANIFEST_TARGET_SIZE_BYTES, TableProperties.MANIFEST_TARGET_SIZE_BYTES_DEFAULT
-            )
-            or TableProperties.MANIFEST_TARGET_SIZE_BYTES_DEFAULT,
-            min_count_to_merge=property_as_int(
-                properties, TableProperties.MANIFEST_MIN_MERGE_COUNT, TableProperties.MANIFEST_MIN_MERGE_COUNT_DEFAULT
-            )
-            or TableProperties.MANIFEST_MIN_MERGE_COUNT_DEFAULT,
-            merge_enabled=property_as_bool(properties, TableProperties.MANIFEST_MERGE_ENABLED, default=False),
-            snapshot_producer=self,
-        )
-        final = merger.merge_manifests(data) + [manifest for manifest in live if manifest.content != ManifestContent.DATA]
+        final = self._merged([m for m in manifests if m.added_snapshot_id == own or m.has_added_files() or m.has_existing_files()])
         self._final = tuple(manifest.manifest_path for manifest in final)
         return final
+
+    def _merged(self, manifests: list[ManifestFile]) -> list[ManifestFile]:
+        """Merge as many manifests as the table's properties say once that many are of one order of magnitude.
+
+        An entry is so written again once per order of magnitude, whatever the table's age. PyIceberg merges all of them each time: at
+        5,000 files that is half a second, every twentieth commit.
+        """
+        properties = self._transaction.table_metadata.properties
+        if not property_as_bool(properties, TableProperties.MANIFEST_MERGE_ENABLED, default=False):
+            return manifests
+        width = max(2, property_as_int(properties, TableProperties.MANIFEST_MIN_MERGE_COUNT, 0) or 0)
+        default = TableProperties.MANIFEST_TARGET_SIZE_BYTES_DEFAULT
+        target = property_as_int(properties, TableProperties.MANIFEST_TARGET_SIZE_BYTES, default) or default
+        bins = [[manifest] for manifest in manifests]
+        while True:
+            alike: dict[tuple[int, ManifestContent, int], list[list[ManifestFile]]] = {}
+            for each in bins:
+                if sum(one.manifest_length for one in each) < target:
+                    magnitude = int(math.log(max(1, sum(map(_entries, each))), width))
+                    alike.setdefault((each[0].partition_spec_id, each[0].content, magnitude), []).append(each)
+            full = next((group for group in alike.values() if len(group) >= width), None)
+            if full is None:
+                return [each[0] if len(each) == 1 else self._merge(each) for each in bins]
+            bins = [each for each in bins if not any(each is one for one in full)] + [[one for each in full for one in each]]
+
+    def _merge(self, manifests: list[ManifestFile]) -> ManifestFile:
+        with self.new_manifest_writer(self.spec(manifests[0].partition_spec_id), manifests[0].content) as writer:
+            for manifest in manifests:
+                for entry in self.fetch_manifest_entry(manifest, discard_deleted=False):
+                    own = entry.snapshot_id == self._snapshot_id
+                    if entry.status == ManifestEntryStatus.DELETED:
+                        if own:  # of the deletions only this snapshot's belong in its manifests
+                            writer.delete(entry)
+                    elif entry.status == ManifestEntryStatus.ADDED and own:
+                        writer.add(entry)
+                    else:
+                        writer.existing(entry)
+        return writer.to_manifest_file()
 
     def abandon(self) -> None:
         """Delete every manifest and manifest list of this producer."""
@@ -228,14 +294,7 @@ class Replace(_Tidy, _FastAppendFiles):
         return {key: group for key, group in groups.items() if group}
 
     def _write(self, spec_id: int, content: ManifestContent, entries: list[ManifestEntry]) -> ManifestFile:
-        spec = self.spec(spec_id)
-        writer: ManifestWriter
-        if content == ManifestContent.DATA:
-            writer = self.new_manifest_writer(spec)
-        else:
-            nullable = _NullableSpec(*spec.fields, spec_id=spec.spec_id)
-            writer = DeleteManifestWriter(nullable, self.schema(), self.new_manifest_output(), self._snapshot_id, self._compression)
-        with writer:
+        with self.new_manifest_writer(self.spec(spec_id), content) as writer:
             for entry in entries:
                 writer.add_entry(entry)
         return writer.to_manifest_file()

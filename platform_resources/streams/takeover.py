@@ -16,7 +16,7 @@ from platform_resources.contracts.iceberg import TableDefinition, arrow_schema
 from platform_resources.failpoints import failpoint
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.staging import CommitConflict, Fence, Fenced, publish, stage_empty, stage_merge
-from platform_resources.lakehouse.stamp import EPOCH, Position, Stamp, read_epoch, read_position, summary_of
+from platform_resources.lakehouse.stamp import Position, Stamp, highest_epoch, read_epoch, read_position
 from platform_resources.streams.offsets import covers, parse
 from platform_resources.streams.quarantine import KEY, rows_past
 
@@ -59,15 +59,6 @@ def take_over(lakehouse: Lakehouse, main: TableDefinition, quarantine: TableDefi
             failpoint("drain-after-quarantine-takeover")
             return Tenure(epoch, fresh, position, position or {})
     return None
-
-
-def highest_epoch(table: Table) -> int:
-    """The highest epoch any known snapshot carries, 0 for none.
-
-    Not only ancestors count: after a rollback a drain whose snapshots were rolled away may be alive, and must not meet its own epoch
-    again.
-    """
-    return max((int(summary_of(snapshot).get(EPOCH, 0)) for snapshot in table.metadata.snapshots), default=0)
 
 
 def _cut_back(lakehouse: Lakehouse, definition: TableDefinition, table: Table, position: Position | None, stamp: Stamp) -> bool:
