@@ -70,8 +70,11 @@ class ObjectStore:
         }
         return {name: value for name, value in known.items() if value is not None}
 
-    def give_to(self, con: duckdb.DuckDBPyConnection) -> None:
-        """Hand the keys to a DuckDB session: in its memory only, and by parameters, so that they are in no text of a statement."""
+    def give_to(self, con: duckdb.DuckDBPyConnection, scope: str) -> None:
+        """Hand the keys to a DuckDB session that has httpfs loaded, for what is under `scope` (`s3://bucket/folder`).
+
+        They lie in the session's memory only, and come as parameters, so that they are in no text of a statement.
+        """
         host, options = self.endpoint, {"REGION": self.region, "URL_STYLE": "path" if self.path_style else "vhost"}
         if host is not None:
             options["ENDPOINT"] = host.partition("://")[2].rstrip("/")
@@ -80,6 +83,7 @@ class ObjectStore:
             options["PROVIDER"] = "credential_chain"
         else:
             options["KEY_ID"], options["SECRET"] = self.access_key.get_secret_value(), self.secret_key.get_secret_value()
+        options["SCOPE"] = scope
         words = ", ".join(f"{name} ?" for name in options)
         con.execute(f"CREATE OR REPLACE TEMPORARY SECRET {_IN_DUCKDB} (TYPE s3, {words})", list(options.values()))
 

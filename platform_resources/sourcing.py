@@ -19,7 +19,7 @@ from sqlglot import exp
 from platform_resources.config import Settings, load_settings
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.registry import Registry
-from platform_resources.engines.duck import connect, qualified_name, session
+from platform_resources.engines.duck import connect, qualified_name, reach_warehouse, session
 from platform_resources.engines.sql import close_candidates, parse_query, read_duckdb_error, referenced_tables
 from platform_resources.engines.tracing import function_name, product_of
 from platform_resources.engines.types import quote
@@ -65,6 +65,8 @@ class Source:
             PlatformError: `product-not-materialised`, `snapshot-unknown`, `branch-unknown`.
         """
         table, snapshot = self._pinned()
+        if con is not None:
+            reach_warehouse(con, self.lakehouse.settings)
         return (con or connect(self.lakehouse.settings)).sql(f"SELECT * FROM {duckdb_scan_sql(table, snapshot)}")
 
     def polars(self) -> pl.LazyFrame:

@@ -21,7 +21,8 @@ def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
     """An in-memory session that reads the lakehouse.
 
     The time zone is UTC: DuckDB 1.5 casts and truncates timestamps in the session's zone, so any other puts rows in wrong days.
-    Extensions are LOADed by path (avro before iceberg, which needs it; httpfs only for a remote warehouse); nothing is downloaded.
+    Extensions are LOADed by path (avro before iceberg, which needs it; httpfs only for a remote warehouse); nothing is downloaded. The
+    keys of a remote warehouse are given to the session here, once: no query ever holds them.
 
     Raises:
         PlatformError: `duckdb-extension-missing` when a wheel with an extension is not installed.
@@ -39,10 +40,21 @@ def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
         config["threads"] = settings.duckdb_threads
     con = duckdb.connect(config=config)
     con.execute("SET GLOBAL TimeZone = 'UTC'")  # global: a cursor of the session is a session of its own
-    remote = not settings.warehouse_uri.startswith("file:")
-    for name in ("avro", "iceberg", *(["httpfs"] if remote else [])):
+    store = settings.object_store
+    for name in ("avro", "iceberg", *(["httpfs"] if store else [])):
         con.execute(f"LOAD '{_extension(name)}'")
+    if store is not None:
+        store.give_to(con, settings.warehouse_uri)
+        con.execute("SET enable_http_metadata_cache = true")  # a table's files never change: no asking for their size again
     return con
+
+
+def reach_warehouse(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Let a session that somebody else made read a remote warehouse; nothing to do for a folder."""
+    store = settings.object_store
+    if store is not None:
+        con.execute(f"LOAD '{_extension('httpfs')}'")
+        store.give_to(con, settings.warehouse_uri)
 
 
 @contextmanager

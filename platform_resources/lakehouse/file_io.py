@@ -416,8 +416,12 @@ def _split(location: str) -> tuple[str, str]:
     return parts.netloc, f"{parts.path}{'?' + parts.query if parts.query else ''}".lstrip("/")
 
 
+def object_store_of(file_io: FileIO) -> ObjectStore | None:
+    """The object store that a table's files are in; None for a folder. A REST catalog may have named another than the settings do."""
+    return _store(file_io.properties) if isinstance(file_io, S3FileIO) else None
+
+
 def _store(properties: Mapping[str, str]) -> ObjectStore:
-    """The store that FileIO properties describe; a REST catalog may have added its own."""
     keys = [properties.get(name) for name in ("s3.access-key-id", "s3.secret-access-key")]
     access, secret = (SecretStr(key) if key else None for key in keys)
     virtual = str(properties.get("s3.force-virtual-addressing", "false")).lower() == "true"

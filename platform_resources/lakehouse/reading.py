@@ -27,6 +27,7 @@ from pyiceberg.types import (
 
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.conforming import arrow_schema_of, empty_rows
+from platform_resources.lakehouse.file_io import object_store_of
 from platform_resources.lakehouse.files import DeletedRows, FileTask, live_tasks, read_task, referenced_path
 from platform_resources.lakehouse.stamp import ROLLED_BACK_FROM, summary_of
 
@@ -162,7 +163,8 @@ def polars_scan(table: Table, snapshot_id: int | None = None) -> pl.LazyFrame:
 
     os.environ.setdefault("POLARS_ICEBERG_PLANNER", "pyiceberg")  # else each scan warns that polars_iceberg is not installed
     pinned = None if snapshot_id is None else snapshot_at(table, snapshot_id)
-    return pl.scan_iceberg(table, snapshot_id=pinned, reader_override="native")
+    store = object_store_of(table.io)
+    return pl.scan_iceberg(table, snapshot_id=pinned, reader_override="native", storage_options=store and store.polars())
 
 
 def arrow_table(table: Table, snapshot_id: int | None = None) -> pa.Table:
