@@ -312,7 +312,7 @@ def _dagster_iceberg(options: Options, product: str, order: Order) -> Contender 
 
     if options.store != "folder":
         return "measured on a folder only"
-    return start(options.folder / "dagster-iceberg", options.rows, product, order)
+    return start(options.folder / f"dagster-iceberg-{product}-{order}", options.rows, product, order)
 
 
 # ---- memory ------------------------------------------------------------------------------------------------------------------------

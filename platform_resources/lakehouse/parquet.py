@@ -1,50 +1,50 @@
-"""Our own Parquet writer: blocks of rows become Iceberg data files with field ids, column metrics and partition values.
+"""Our own Parquet writer: a stream of rows becomes Iceberg data files with field ids, column metrics and partition values.
 
 PyIceberg's writer turns a null `list<struct>` or `map<_, struct>` into an empty one and filters the table once per partition; DuckDB's
 takes 40 s for 10 million rows by day. Nothing here knows snapshots or transactions.
+
+Rows of a partition are held back until a row group is worth writing; what is held and what is being encoded is bounded, however many
+rows and partitions come. The calling thread reads, conforms and splits while the others sort, encode and upload.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-import struct
+import threading
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
-from pyiceberg.io.pyarrow import (
-    MetricModeTypes,
-    MetricsMode,
-    compute_statistics_plan,
-    match_metrics_mode,
-    parquet_path_to_id_mapping,
-)
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
-from pyiceberg.schema import Schema
-from pyiceberg.table import TableProperties
 from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
 from pyiceberg.typedef import Record
-from pyiceberg.types import BinaryType, DecimalType, DoubleType, FixedType, FloatType, PrimitiveType, StringType, UUIDType
-from pyiceberg.utils.truncate import truncate_upper_bound_binary_string, truncate_upper_bound_text_string
 
+from platform_resources.failpoints import failpoint
+from platform_resources.lakehouse.column_metrics import FileStatistics
 from platform_resources.lakehouse.conforming import Conformer, arrow_schema_of
-from platform_resources.lakehouse.partitions import column_at, partition_name, path_of, split
+from platform_resources.lakehouse.encoding import ParquetEncoding
+from platform_resources.lakehouse.partitions import in_sort_order, partition_name, sort_keys, sorted_rows, split
 
 Data: TypeAlias = "pa.Table | pa.RecordBatchReader"
 
 BLOCK_ROWS = 1 << 20
-BLOCK_BYTES = 128 << 20
+BLOCK_BYTES = 32 << 20
+HELD_BYTES = 96 << 20  # rows of all partitions that wait for their row group
+IN_FLIGHT_BYTES = 96 << 20  # rows handed to the encoding threads
 _LANE_ROWS = 200_000  # a table smaller than this is one file: two would only be twice the opening and closing
+_INLINE_ROWS = 20_000  # fewer are written sooner than a thread is started
 _OPEN_FILES = 200
-_INT_WIDTH = {"int": "<i", "date": "<i", "long": "<q", "time": "<q", "timestamp": "<q", "timestamptz": "<q"}
+_REMOTE_THREADS = 8  # an upload waits more than it works
 
 
 def blocks(data: Data) -> Iterator[pa.Table]:
@@ -75,15 +75,39 @@ def _sliced(table: pa.Table) -> Iterator[pa.Table]:
 
 @dataclass
 class _OpenFile:
-    """A data file that is being written."""
+    """A data file that is being written. `last` are the sort keys of its last row, None once a row group broke the order."""
 
+    number: int
     path: str
-    partition: Record
     stream: Any
     writer: pq.ParquetWriter
     footer: list[pq.FileMetaData]
     nan_counts: dict[int, int] = field(default_factory=dict)
-    row_groups: int = 0
+    last: pa.Table | None = None
+    in_order: bool = True
+
+
+@dataclass(eq=False)
+class _Lane:
+    """Row groups of one partition that go one after another into the same file: rows and their bytes; no rows close the file."""
+
+    partition: Record
+    queue: deque[tuple[pa.Table | None, int]] = field(default_factory=deque)
+    busy: bool = False
+    file: _OpenFile | None = None
+
+
+@dataclass(eq=False)
+class _Part:
+    """The rows of one partition that wait for their row group, and the lanes that its earlier ones took."""
+
+    partition: Record
+    held: list[pa.Table] = field(default_factory=list)
+    rows: int = 0
+    bytes: float = 0.0
+    touched: int = 0
+    full_groups: int = 0
+    lanes: list[_Lane] = field(default_factory=list)
 
 
 class DataFileWriter:
@@ -102,18 +126,19 @@ class DataFileWriter:
         self._conformer = Conformer(identifier, self._schema, lenient=lenient)
         self._arrow = arrow_schema_of(self._schema)
         self._locations = load_location_provider(metadata.location, metadata.properties)
+        self._encoding = ParquetEncoding(self._schema, metadata.properties, identifier)
         self._statistics = FileStatistics(self._schema, metadata)
-        self._id = uuid.uuid4()
-        self._sequence = 0
-        self._open: dict[Any, _OpenFile] = {}
-        self._done: list[DataFile] = []
+        self._id, self._numbers = uuid.uuid4(), itertools.count()
+        self._parts: dict[tuple[Any, ...], _Part] = {}
+        self._held_bytes, self._clock = 0.0, 0
+        self._lanes: OrderedDict[_Lane, _Part] = OrderedDict()  # with a file that may be open, the least recently used first
+        self._done: list[tuple[int, DataFile]] = []
         self._paths: list[str] = []
+        self._turn = threading.Condition()  # guards the lanes' queues and the three below
+        self._in_flight = self._working = 0
+        self._fault: BaseException | None = None
         self._threads = max(1, min(4, pa.cpu_count()))
         self._pool: ThreadPoolExecutor | None = None
-        self._pending: list[Future[None]] = []
-        properties = metadata.properties
-        self._target_bytes = int(properties.get("write.target-file-size-bytes", TableProperties.WRITE_TARGET_FILE_SIZE_BYTES_DEFAULT))
-        self._group_rows = int(properties.get("write.parquet.row-group-limit", TableProperties.PARQUET_ROW_GROUP_LIMIT_DEFAULT))
         self.rows = 0
 
     def write(self, data: Data) -> list[DataFile]:
@@ -125,247 +150,223 @@ class DataFileWriter:
         try:
             self._conformer.check(data.schema)
             for block in blocks(data):
-                self._write_block(self._conformer.conform(block))
-            self._settle()
-            for key in list(self._open):
-                self._close(key)
-        except BaseException:
+                self._take(self._conformer.conform(block))
+            self._finish()
+        except BaseException as error:
+            self._fault = self._fault or error  # what the threads still have in their queues is dropped
             self.abort()
             raise
         finally:
             if self._pool is not None:
-                self._pool.shutdown(wait=True, cancel_futures=True)
-        return self._done
+                self._pool.shutdown(wait=True)
+        return [file for _, file in sorted(self._done, key=lambda one: one[0])]
 
     def abort(self) -> None:
         """Close and delete every file of this writer."""
-        with suppress(Exception):
-            self._settle()
-        for file in self._open.values():
-            with suppress(Exception):
-                file.writer.close()
-            with suppress(Exception):
-                file.stream.close()
-        self._open.clear()
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+        for lane in self._lanes:
+            if lane.file is not None:
+                with suppress(Exception):
+                    lane.file.writer.close()
+                with suppress(Exception):
+                    lane.file.stream.close()
+        self._lanes.clear()
         for path in self._paths:
             with suppress(OSError):
                 self._io.delete(path)
 
-    def _write_block(self, block: pa.Table) -> None:
+    # ---- the calling thread: which rows become a row group, and when ----
+
+    def _take(self, block: pa.Table) -> None:
         self.rows += block.num_rows
-        slices = split(block, self._spec, self._schema, self._order)
-        tasks: dict[Any, list[pa.Table]] = {}
-        for part in slices:
-            if self._spec.fields:
-                tasks.setdefault((part.partition, 0), []).append(part.rows)
+        self._clock += 1
+        width = block.nbytes / block.num_rows
+        for piece in split(block, self._spec, self._schema, UNSORTED_SORT_ORDER):
+            part = self._parts.setdefault(_key(piece.partition), _Part(piece.partition))
+            part.held.append(piece.rows)
+            part.rows += piece.rows.num_rows
+            part.bytes += piece.rows.num_rows * width
+            part.touched = self._clock
+            self._held_bytes += piece.rows.num_rows * width
+            while part.rows >= (full := self._full_group(part)):
+                self._flush(part, full)
+                part.full_groups += 1
+        if self._held_bytes > HELD_BYTES:
+            self._relieve()
+
+    def _full_group(self, part: _Part) -> int:
+        return max(1, min(self._encoding.group_rows, int(self._encoding.group_bytes * part.rows / max(1.0, part.bytes))))
+
+    def _relieve(self) -> None:
+        """Write out half of what is held: partitions that the last block had no rows of, then the largest.
+
+        What stays is copied, since a slice keeps the whole block in memory that it was cut from.
+        """
+        waiting = sorted((part for part in self._parts.values() if part.rows), key=lambda one: (one.touched == self._clock, -one.bytes))
+        for part in waiting:
+            if self._held_bytes > HELD_BYTES / 2:
+                self._flush(part, part.rows)
             else:
-                lanes = self._threads if part.rows.num_rows >= _LANE_ROWS else 1
-                step = math.ceil(part.rows.num_rows / lanes)
-                for lane in range(lanes):
-                    tasks.setdefault((part.partition, lane), []).append(part.rows.slice(lane * step, step))
-        self._settle()  # while the last block is compressed by the pool, this one was cast and split
-        for key, tables in tasks.items():
-            if key not in self._open:
-                self._make_room(set(tasks))
-                self._open[key] = self._new_file(key[0])
-            self._submit(key, pa.concat_tables(tables))
+                part.held = [_copied(pa.concat_tables(part.held))]
 
-    def _submit(self, key: Any, rows: pa.Table) -> None:
-        if rows.num_rows < _LANE_ROWS // 10 and self._pool is None:
-            self._append(key, rows)
+    def _flush(self, part: _Part, rows: int) -> None:
+        """Send the first rows of a partition to be written as one row group."""
+        table = pa.concat_tables(part.held)
+        group, rest = table.slice(0, rows), table.slice(rows)
+        size = part.bytes * rows / part.rows
+        part.held, part.rows, part.bytes = [rest] if rest.num_rows else [], rest.num_rows, part.bytes - size
+        self._held_bytes -= size
+        lane = self._lane(part)
+        self._lanes[lane] = part
+        self._lanes.move_to_end(lane)
+        self._submit(lane, group, int(size))
+        if len(self._lanes) > _OPEN_FILES:
+            self._retire(next(iter(self._lanes)))
+
+    def _lane(self, part: _Part) -> _Lane:
+        """The lane with least to do; another one where all are busy and the partition is large enough for another file."""
+        lane = min(part.lanes, key=lambda one: (one.busy, len(one.queue)), default=None)
+        if lane is None or (lane.busy and len(part.lanes) < self._threads and part.full_groups >= len(part.lanes)):
+            lane = _Lane(part.partition)
+            part.lanes.append(lane)
+        return lane
+
+    def _finish(self) -> None:
+        """Write what is held, close every file, wait for the threads."""
+        self._start_threads()
+        waiting = [part for part in self._parts.values() if part.rows]
+        for part in waiting:
+            pieces = self._threads if part.rows >= _LANE_ROWS and len(waiting) < self._threads else 1
+            step = math.ceil(part.rows / pieces)
+            while part.rows:
+                self._flush(part, min(step, part.rows))
+            for lane in list(part.lanes):
+                self._retire(lane)
+        for lane in list(self._lanes):
+            self._retire(lane)
+        with self._turn:
+            self._turn.wait_for(lambda: not self._working)
+        self._raise_fault()
+
+    def _retire(self, lane: _Lane) -> None:
+        self._lanes.pop(lane).lanes.remove(lane)
+        self._submit(lane, None, 0)
+
+    # ---- handing over ----
+
+    def _start_threads(self) -> None:
+        waiting = sum(part.rows for part in self._parts.values())
+        if self._pool is None and (waiting > _INLINE_ROWS or len(self._parts) > self._threads or self._clock > 1):
+            remote = not self._metadata.location.startswith(("file:", "/"))
+            self._pool = ThreadPoolExecutor(max(self._threads, _REMOTE_THREADS) if remote else self._threads)
+
+    def _submit(self, lane: _Lane, group: pa.Table | None, size: int) -> None:
+        self._raise_fault()
+        self._start_threads()
+        with self._turn:
+            self._turn.wait_for(lambda: not self._in_flight or self._in_flight + size <= IN_FLIGHT_BYTES or self._fault)
+            self._in_flight += size
+            lane.queue.append((group, size))
+            if lane.busy:
+                return
+            lane.busy = True
+            self._working += 1
+        if self._pool is None:
+            self._work(lane)
+        else:
+            self._pool.submit(self._work, lane)
+
+    def _raise_fault(self) -> None:
+        if self._fault is not None:
+            raise self._fault
+
+    def _work(self, lane: _Lane) -> None:
+        """Write a lane's row groups until its queue is empty."""
+        while True:
+            with self._turn:
+                if not lane.queue:
+                    lane.busy = False
+                    self._working -= 1
+                    self._turn.notify_all()
+                    return
+                group, size = lane.queue.popleft()
+            try:
+                if self._fault is None:
+                    self._write_group(lane, group)
+            except BaseException as error:  # noqa: BLE001 - the calling thread raises it
+                self._fault = error
+            del group
+            with self._turn:
+                self._in_flight -= size
+                self._turn.notify_all()
+
+    # ---- the encoding threads ----
+
+    def _write_group(self, lane: _Lane, rows: pa.Table | None) -> None:
+        if rows is not None:
+            if self._order.fields:
+                rows = sorted_rows(rows, self._schema, self._order)
+            if lane.file is None:
+                lane.file = self._new_file(lane.partition, rows)
+            self._statistics.count_nans(rows, lane.file.nan_counts)
+            self._note_order(lane.file, rows)
+            lane.file.writer.write_table(rows, row_group_size=rows.num_rows)
+            failpoint("after-row-group")
+        if lane.file is not None and (rows is None or lane.file.stream.tell() >= self._encoding.target_bytes):
+            self._done.append((lane.file.number, self._closed(lane.file, lane.partition)))
+            lane.file = None
+
+    def _note_order(self, file: _OpenFile, rows: pa.Table) -> None:
+        """Whether the file is sorted as a whole: each row group is, and begins where the last one ended or after."""
+        if not self._order.fields or not file.in_order:
             return
-        self._pool = self._pool or ThreadPoolExecutor(self._threads)
-        self._pending.append(self._pool.submit(self._append, key, rows))
+        ends = sort_keys(pa.concat_tables([rows.slice(0, 1), rows.slice(rows.num_rows - 1)]), self._schema, self._order)
+        if file.last is not None:
+            file.in_order = in_sort_order(pa.concat_tables([file.last, ends.slice(0, 1)]), self._order)
+        file.last = ends.slice(1)
 
-    def _settle(self) -> None:
-        pending, self._pending = self._pending, []
-        for future in pending:
-            future.result()
-        for key in [key for key, file in self._open.items() if file.stream.tell() >= self._target_bytes]:
-            self._close(key)
-
-    def _make_room(self, needed: set[Any]) -> None:
-        idle = [key for key in self._open if key not in needed]
-        while len(self._open) >= _OPEN_FILES and idle:
-            self._close(idle.pop(0))
-
-    def _new_file(self, partition: Record) -> _OpenFile:
-        name = f"{self._sequence:05d}-{self._id}.parquet"
-        self._sequence += 1
-        folder = partition_name(self._spec, self._schema, partition)
+    def _new_file(self, partition: Record, rows: pa.Table) -> _OpenFile:
+        with self._turn:
+            number = next(self._numbers)
+        name, folder = f"{number:05d}-{self._id}.parquet", partition_name(self._spec, self._schema, partition)
         path = self._locations.new_data_location(f"{folder}/{name}" if folder else name)
-        properties = self._metadata.properties
-        codec = properties.get("write.parquet.compression-codec", TableProperties.PARQUET_COMPRESSION_DEFAULT)
-        level = properties.get("write.parquet.compression-level")
         self._paths.append(path)
         stream = self._io.new_output(path).create(overwrite=True)
         footer: list[pq.FileMetaData] = []
-        writer = pq.ParquetWriter(
-            stream,
-            self._arrow,
-            version="2.6",
-            compression="none" if codec == "uncompressed" else codec,
-            compression_level=int(level) if level else None,
-            store_schema=False,
-            metadata_collector=footer,
-        )
-        return _OpenFile(path, partition, stream, writer, footer)
+        options = self._encoding.arguments(rows)
+        writer = pq.ParquetWriter(stream, self._arrow, version="2.6", store_schema=False, metadata_collector=footer, **options)
+        return _OpenFile(number, path, stream, writer, footer)
 
-    def _append(self, key: Any, rows: pa.Table) -> None:
-        file = self._open[key]
-        self._statistics.count_nans(rows, file.nan_counts)
-        file.writer.write_table(rows, row_group_size=self._group_rows)
-        file.row_groups += 1
-
-    def _close(self, key: Any) -> None:
-        file = self._open.pop(key)
+    def _closed(self, file: _OpenFile, partition: Record) -> DataFile:
         file.writer.close()
         size = file.stream.tell()
         file.stream.close()
-        sorted_by = self._metadata.default_sort_order_id if self._order.fields and file.row_groups == 1 else None
-        self._done.append(
-            DataFile.from_args(
-                content=DataFileContent.DATA,
-                file_path=file.path,
-                file_format=FileFormat.PARQUET,
-                partition=file.partition,
-                file_size_in_bytes=size,
-                sort_order_id=sorted_by,
-                spec_id=self._metadata.default_spec_id,
-                equality_ids=None,
-                key_metadata=None,
-                **self._statistics.of(file.footer[0], file.nan_counts),
-            )
+        return DataFile.from_args(
+            content=DataFileContent.DATA,
+            file_path=file.path,
+            file_format=FileFormat.PARQUET,
+            partition=partition,
+            file_size_in_bytes=size,
+            sort_order_id=self._metadata.default_sort_order_id if self._order.fields and file.in_order else None,
+            spec_id=self._metadata.default_spec_id,
+            equality_ids=None,
+            key_metadata=None,
+            **self._statistics.of(file.footer[0], file.nan_counts),
         )
 
 
-class FileStatistics:
-    """Iceberg's column metrics of a written file, read from its footer, as the table's metrics modes allow.
-
-    Bounds are given for top-level columns; in structs only where the mode is set for the column itself or it is a partition source,
-    since a wide event would otherwise fill the manifests. Bounds of a float column with NaN are left out: engines disagree on its order.
-    """
-
-    def __init__(self, schema: Schema, metadata: TableMetadata) -> None:
-        properties = metadata.properties
-        self._ids = parquet_path_to_id_mapping(schema)
-        self._types: dict[int, PrimitiveType] = {}
-        self._modes: dict[int, MetricsMode] = {}
-        sources = {part.source_id for part in metadata.spec().fields}
-        for field_id, plan in compute_statistics_plan(schema, dict(properties)).items():
-            self._types[field_id] = plan.iceberg_type
-            mode = plan.mode
-            explicit = properties.get(f"{TableProperties.METRICS_MODE_COLUMN_CONF_PREFIX}.{plan.column_name}")
-            if mode.type == MetricModeTypes.COUNTS and (explicit or field_id in sources) and _in_structs(schema, field_id):
-                mode = _mode(explicit or "truncate(16)", plan.iceberg_type)
-            self._modes[field_id] = mode
-        floats = (FloatType, DoubleType)
-        self._floats = {
-            field_id: path_of(schema, field_id)
-            for field_id, kind in self._types.items()
-            if isinstance(kind, floats) and self._bounded(field_id) and _in_structs(schema, field_id)
-        }
-
-    def _bounded(self, field_id: int) -> bool:
-        return self._modes[field_id].type in {MetricModeTypes.FULL, MetricModeTypes.TRUNCATE}
-
-    def count_nans(self, rows: pa.Table, counts: dict[int, int]) -> None:
-        """Add the NaNs of some rows to `counts`, which is by field id."""
-        for field_id, path in self._floats.items():
-            counts[field_id] = counts.get(field_id, 0) + (pc.sum(pc.is_nan(column_at(rows, path))).as_py() or 0)
-
-    def of(self, footer: pq.FileMetaData, nan_counts: dict[int, int]) -> dict[str, Any]:
-        """The arguments of `DataFile` that describe the content."""
-        sizes, values, nulls = dict[int, int](), dict[int, int](), dict[int, int]()
-        bounds: dict[int, tuple[Any, ...] | None] = {}
-        groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
-        for group in groups:
-            for index in range(footer.num_columns):
-                column = group.column(index)
-                field_id = self._ids[column.path_in_schema]
-                sizes[field_id] = sizes.get(field_id, 0) + column.total_compressed_size
-                if self._modes[field_id].type == MetricModeTypes.NONE:
-                    continue
-                values[field_id] = values.get(field_id, 0) + column.num_values
-                statistics = column.statistics if column.is_stats_set else None
-                if statistics is not None and statistics.has_null_count:
-                    nulls[field_id] = nulls.get(field_id, 0) + statistics.null_count
-                if self._bounded(field_id) and not nan_counts.get(field_id):
-                    bounds[field_id] = _widened(bounds.get(field_id, ()), statistics, column.num_values, self._types[field_id])
-        lower, upper = dict[int, bytes](), dict[int, bytes]()
-        for field_id, pair in bounds.items():
-            if pair:
-                low, high = _serialised(pair, self._types[field_id], self._modes[field_id].length)
-                lower[field_id] = low
-                if high is not None:
-                    upper[field_id] = high
-        return {
-            "record_count": footer.num_rows,
-            "column_sizes": sizes,
-            "value_counts": values,
-            "null_value_counts": nulls,
-            "nan_value_counts": dict(nan_counts),
-            "lower_bounds": lower,
-            "upper_bounds": upper,
-            "split_offsets": sorted(_offset(group) for group in groups) or None,
-        }
+def _key(record: Record) -> tuple[Any, ...]:
+    """A partition as a key: a record hashes its text, which takes longer than writing a small row group; NaN must equal itself."""
+    values = (record[index] for index in range(len(record)))
+    return tuple("nan" if isinstance(value, float) and math.isnan(value) else value for value in values)
 
 
-def _mode(text: str, kind: PrimitiveType) -> MetricsMode:
-    mode = match_metrics_mode(text)
-    cut = mode.type == MetricModeTypes.TRUNCATE and not isinstance(kind, StringType | BinaryType)
-    return MetricsMode(MetricModeTypes.FULL) if cut else mode
-
-
-def _in_structs(schema: Schema, field_id: int) -> bool:
-    try:
-        return bool(path_of(schema, field_id))
-    except ValueError:
-        return False
-
-
-def _offset(group: pq.RowGroupMetaData) -> int:
-    first = group.column(0)
-    return int(min(first.data_page_offset, first.dictionary_page_offset) if first.has_dictionary_page else first.data_page_offset)
-
-
-def _widened(known: tuple[Any, ...] | None, statistics: Any, values: int, kind: PrimitiveType) -> tuple[Any, ...] | None:
-    """Bounds so far, widened by one row group's; () is none yet, None is unknown for good."""
-    if known is None or statistics is None:
-        return None
-    if not statistics.has_min_max:
-        only_nulls = statistics.has_null_count and statistics.null_count == values
-        return known if only_nulls else None
-    low, high = _comparable(statistics.min_raw, kind), _comparable(statistics.max_raw, kind)
-    return (min(known[0], low), max(known[1], high)) if known else (low, high)
-
-
-def _comparable(raw: Any, kind: PrimitiveType) -> Any:
-    if isinstance(kind, DecimalType) and isinstance(raw, bytes):
-        return int.from_bytes(raw, "big", signed=True)
-    return raw.encode() if isinstance(raw, str) else raw
-
-
-def _serialised(pair: Sequence[Any], kind: PrimitiveType, length: int | None) -> tuple[bytes, bytes | None]:
-    """Lower and upper bound as Iceberg's single-value binary (spec, appendix D); the upper is None where no shorter one exists."""
-    low, high = pair
-    if isinstance(kind, DecimalType):
-        return _minimal(low), _minimal(high)
-    if isinstance(kind, StringType):
-        if length is None:
-            return low, high
-        cut = truncate_upper_bound_text_string(high.decode(), length)
-        return low.decode()[:length].encode(), None if cut is None else cut.encode()
-    if isinstance(kind, BinaryType):
-        return (low, high) if length is None else (low[:length], truncate_upper_bound_binary_string(high, length))
-    if isinstance(kind, FixedType | UUIDType):
-        return low, high
-    form = _INT_WIDTH.get(str(kind)) or {"boolean": "?", "float": "<f", "double": "<d"}[str(kind)]
-    return struct.pack(form, low), struct.pack(form, high)
-
-
-def _minimal(unscaled: int) -> bytes:
-    return unscaled.to_bytes((unscaled + (unscaled < 0)).bit_length() // 8 + 1, "big", signed=True)
+def _copied(table: pa.Table) -> pa.Table:
+    """The rows in memory of their own."""
+    if all(column.num_chunks > 1 for column in table.columns):
+        return table.combine_chunks()
+    return table.take(pa.array(range(table.num_rows), pa.int64()))
 
 
 def total_rows(files: Iterable[DataFile]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -134,18 +134,45 @@ def _codes(table: pa.Table, spec: PartitionSpec, schema: Schema) -> tuple[pa.Arr
     return distinct.indices, records
 
 
+def sort_keys(table: pa.Table, schema: Schema, order: SortOrder) -> pa.Table:
+    """The columns by which a sort order sorts, transformed, in its order: `key0`, `key1`, ..."""
+    pseudo = [PartitionField(source_id=one.source_id, field_id=0, transform=one.transform, name="key") for one in order.fields]
+    columns = [partition_array(table, one, schema) for one in pseudo]
+    return pa.table(columns, names=[f"key{position}" for position in range(len(columns))])
+
+
+def _rank(keys: pa.Table, order: SortOrder, first: Sequence[tuple[str, str, str]] = ()) -> pa.Array:
+    """Row numbers in sort order; rows that are equal in it keep theirs."""
+    spelled = [
+        (
+            f"key{position}",
+            "ascending" if one.direction == SortDirection.ASC else "descending",
+            "at_start" if one.null_order == NullOrder.NULLS_FIRST else "at_end",
+        )
+        for position, one in enumerate(order.fields)
+    ]
+    return pc.sort_indices(keys, sort_keys=[*first, *spelled])
+
+
+def in_sort_order(keys: pa.Table, order: SortOrder) -> bool:
+    """Whether the rows of `sort_keys` stand in a sort order."""
+    rank = _rank(keys, order).to_numpy()
+    return bool((rank[1:] > rank[:-1]).all())
+
+
+def sorted_rows(table: pa.Table, schema: Schema, order: SortOrder) -> pa.Table:
+    """The rows in a sort order; the same table where they are already."""
+    rank = _rank(sort_keys(table, schema, order), order)
+    numbers = rank.to_numpy()
+    return table if (numbers[1:] > numbers[:-1]).all() else table.combine_chunks().take(rank)
+
+
 def _sorted(table: pa.Table, codes: pa.Array | None, schema: Schema, order: SortOrder) -> tuple[pa.Table, pa.Array | None]:
-    keys, columns = [], []
-    if codes is not None:
-        keys.append((_CODE, "ascending", "at_end"))
-        columns.append(codes)
-    for position, field in enumerate(order.fields):
-        pseudo = PartitionField(source_id=field.source_id, field_id=0, transform=field.transform, name="key")
-        columns.append(partition_array(table, pseudo, schema).combine_chunks())
-        direction = "ascending" if field.direction == SortDirection.ASC else "descending"
-        keys.append((f"key{position}", direction, "at_start" if field.null_order == NullOrder.NULLS_FIRST else "at_end"))
-    rank = pc.sort_indices(pa.table(columns, names=[name for name, *_ in keys]), sort_keys=keys)
-    return table.take(rank), codes.take(rank) if codes is not None else None
+    keys = sort_keys(table, schema, order)
+    if codes is None:
+        return table.take(_rank(keys, order)), None
+    rank = _rank(keys.append_column(_CODE, codes), order, [(_CODE, "ascending", "at_end")])
+    return table.take(rank), codes.take(rank)
 
 
 def parse_partition(definition: TableDefinition, text: str) -> Record:
