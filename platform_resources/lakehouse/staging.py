@@ -12,10 +12,17 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pyarrow as pa
-from pyiceberg.exceptions import BadRequestError, CommitFailedException
+from pyiceberg.exceptions import (
+    BadRequestError,
+    CommitFailedException,
+    CommitStateUnknownException,
+    ServerError,
+    ServiceUnavailableError,
+)
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.serializers import ToOutputFile
@@ -32,20 +39,32 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 from pyiceberg.typedef import Record
+from sqlalchemy.exc import DBAPIError
 
 from platform_resources.contracts.iceberg import TableDefinition
 from platform_resources.errors import PlatformError
 from platform_resources.failpoints import failpoint
 from platform_resources.lakehouse.catalog import AssertSnapshotKnown, Lakehouse, LocalRequirement
+from platform_resources.lakehouse.catalog_server import CatalogUnreachable
 from platform_resources.lakehouse.conforming import arrow_schema_of
 from platform_resources.lakehouse.evolution import evolve
 from platform_resources.lakehouse.expiry import expire_in_passing
-from platform_resources.lakehouse.files import FileTask, live_tasks, partition_key, read_task
+from platform_resources.lakehouse.files import FileTask, changed_entries, live_tasks, partition_key, read_task
 from platform_resources.lakehouse.merge import KeyColumns, KeySet, distinct_keys, keys_of_files, without_keys
 from platform_resources.lakehouse.parquet import Data, DataFileWriter, total_rows
 from platform_resources.lakehouse.partitions import parse_partition, partition_name
 from platform_resources.lakehouse.reading import files_relation_sql, metadata_scan_sql
-from platform_resources.lakehouse.stamp import LAST_CHANGE, Stamp, last_change, read_epoch, read_position, same_position
+from platform_resources.lakehouse.stamp import (
+    LAST_CHANGE,
+    RUN_ID,
+    Stamp,
+    ancestors,
+    last_change,
+    read_epoch,
+    read_position,
+    same_position,
+    summary_of,
+)
 from platform_resources.lakehouse.transaction import Append, Overwrite, StagingTransaction
 
 if TYPE_CHECKING:
@@ -130,6 +149,10 @@ class Commit:
     data_files: int
     bytes: int
     summary: Mapping[str, str] = field(default_factory=dict)
+
+
+_DOUBT_SECONDS = (0.1, 0.5, 2.0)
+_UNANSWERED = (OSError, DBAPIError, CatalogUnreachable, CommitStateUnknownException, ServiceUnavailableError, ServerError)
 
 
 class CommitConflict(Exception):  # noqa: N818 - the seam's name
@@ -279,6 +302,7 @@ class StagedWrite:
         try:
             table = self._work.lakehouse.create(self._work.definition)
             self._work.fence.check(table)
+            self._refuse_beaten(table)
             self._stage(table)
         except BaseException:
             self._delete_data()
@@ -333,19 +357,30 @@ class StagedWrite:
         Another's snapshot takes the sequence number that was staged whatever branch it is on; no requirement says so, and the catalog
         then refuses with a ValueError (SQL) or BadRequestError (REST).
         Until the outcome is known the write is in doubt: a run cancelled in this moment discards, and must not delete what stands.
+        Where the answer was lost the very same commit is tried again: its snapshot id says whether the first try stands, and what the
+        catalog requires of the head lets only one of the two through, even when the first is still on its way.
         """
         self._state = "in doubt"
-        try:
-            self._work.lakehouse.commit_updates(self.table, updates, required)
-        except Exception as error:
-            if self._landed():
+        for delay in (*_DOUBT_SECONDS, None):
+            try:
+                self._work.lakehouse.commit_updates(self.table, updates, required)
+            except Exception as error:
+                if self._landed():
+                    return True
+                overtaken = isinstance(error, ValueError | BadRequestError) and not self._same_head()
+                if isinstance(error, CommitFailedException) or overtaken:
+                    self._state = "open"
+                    return False
+                if not isinstance(error, _UNANSWERED):
+                    self._state = "open"
+                    raise
+                if delay is None:
+                    self._state = "unknown"  # its files stay: a commit that is still on its way would need them
+                    raise
+                time.sleep(delay)
+            else:
                 return True
-            self._state = "open"
-            overtaken = isinstance(error, ValueError | BadRequestError) and not self._same_head()
-            if not isinstance(error, CommitFailedException) and not overtaken:
-                raise
-            return False
-        return True
+        raise AssertionError("unreachable")
 
     def _surely_absent(self) -> bool:
         try:
@@ -379,6 +414,29 @@ class StagedWrite:
         self.schema, self.snapshot_id = metadata.schema(), producer.snapshot_id
         self.written, self.rows = tuple(work.files), total_rows(work.files)
         self.operation = "overwrite" if self.removed else "append"
+
+    def _refuse_beaten(self, table: Table) -> None:
+        """Refuse to replace what another run replaced after this write was staged: neither run has seen the other's rows.
+
+        Where a fence holds the position (a derived product) the order of the runs is told by it, and staging anew is right.
+        """
+        if self._work.scope is None or self._work.fence.position is not ANY:
+            return
+        mine, specs, name = set(self.partitions), table.specs(), self._work.definition.identifier
+        for snapshot in takewhile(lambda one: one.snapshot_id != self._parent, ancestors(table)):
+            other = summary_of(snapshot).get(RUN_ID, "of another engine")
+            rewrites = snapshot.summary is not None and snapshot.summary.operation in (Operation.OVERWRITE, Operation.DELETE)
+            if not rewrites or other == self.stamp.run_id:
+                continue
+            files = [entry.data_file for entry in changed_entries(table.io, snapshot)]
+            beaten = mine & {partition_name(specs[file.spec_id], table.schema(), file.partition) for file in files}
+            if beaten:
+                what = f"{name}, partition {min(beaten)}," if min(beaten) else name
+                raise PlatformError(
+                    "overwrite-conflict",
+                    f"Run {other} replaced {what} in snapshot {snapshot.snapshot_id} while run {self.stamp.run_id} was about to.",
+                    "Its rows stand. Run again if this run's are the right ones.",
+                )
 
     def _write_again(self, transaction: StagingTransaction) -> None:
         """Another writer changed the schema while this one was staged: the own files are read and written in the new one."""
@@ -415,10 +473,21 @@ class StagedWrite:
     def _landed(self) -> bool:
         """Whether the commit took place although its call failed; the table is then read again."""
         fresh = self._work.lakehouse.table(self._work.definition.identifier)
-        if fresh is None or fresh.metadata.snapshot_by_id(self.snapshot_id) is None:
+        if fresh is None or not (fresh.metadata.snapshot_by_id(self.snapshot_id) or self._came_and_went(fresh)):
             return False
         self.table = fresh
         return True
+
+    def _came_and_went(self, fresh: Table) -> bool:
+        """Whether the snapshot was committed and has expired since, as under many fast writers: told by its sequence number and files."""
+        number = self.table.metadata.next_sequence_number()
+        known = {one.sequence_number for one in fresh.metadata.snapshots}
+        if fresh.metadata.next_sequence_number() <= number or number in known or min((one or 0 for one in known), default=0) < number:
+            return False
+        own = {file.file_path for file in (*self.written, *self.rewritten)}
+        if not own:
+            return False  # without rows it can be written again: what it says is fenced
+        return bool(own & {task.path for task in live_tasks(self._io, fresh.current_snapshot(), self._work.definition.identifier)})
 
     def _same_head(self) -> bool:
         fresh = self._work.lakehouse.table(self._work.definition.identifier)
