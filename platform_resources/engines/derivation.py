@@ -26,9 +26,12 @@ from platform_resources.contracts.quality import quoted
 from platform_resources.contracts.registry import Registry
 from platform_resources.engines.duck import session
 from platform_resources.engines.inputs import PinnedInput, least_watermark, pin_inputs
-from platform_resources.engines.partitioning import partition_columns, partition_value_sql
+from platform_resources.engines.partitioning import partition_columns, partition_value_spark, partition_value_sql
 from platform_resources.engines.running import define_views, run_transform
+from platform_resources.engines.spark import Spark
+from platform_resources.engines.spark_running import AFFECTED, Restriction
 from platform_resources.engines.sql import key_columns
+from platform_resources.engines.tracing import plain_path
 from platform_resources.engines.transform import Transform
 from platform_resources.engines.types import duck_type, quote
 from platform_resources.errors import PlatformError
@@ -50,8 +53,6 @@ from platform_resources.runs import code_version
 
 Plan = Literal["full", "append", "key", "partition", "nothing"]
 
-AFFECTED = "__affected"
-
 
 @dataclass(frozen=True)
 class Derived:
@@ -71,10 +72,14 @@ class Derived:
 
 @dataclass(frozen=True)
 class _KeyColumn:
-    """One column by which rows are recomputed: `value` turns an SQL expression into what is compared."""
+    """One column by which rows are recomputed: `value` turns an SQL expression into what is compared.
+
+    `spark` does so in Spark's words, None where it cannot.
+    """
 
     name: str
     template: str
+    spark: str | None = None
 
     def value(self, expression: str) -> str:
         return self.template.replace("{}", expression)
@@ -90,6 +95,7 @@ class _Task:
     before: Mapping[str, int | None]
     stamp: Stamp
     fence: Fence
+    engine: str
 
     def changed(self) -> list[str]:
         """Keys of the inputs with added or removed files."""
@@ -103,6 +109,7 @@ class Derivation:
         contract, transform: the product and what makes it.
         lakehouse, registry, settings: where inputs and output are and how they are reached.
         con: a session of `duck.connect` to work in; default one of its own for each staging.
+        spark: what computes where the engine is Spark; default: the session that the settings describe.
     """
 
     def __init__(
@@ -114,8 +121,10 @@ class Derivation:
         registry: Registry,
         settings: Settings,
         con: duckdb.DuckDBPyConnection | None = None,
+        spark: Spark | None = None,
     ) -> None:
         self._con = con
+        self._spark = spark or Spark(settings)
         self.contract, self.transform = contract, transform
         self.lakehouse, self.registry, self.settings = lakehouse, registry, settings
         self.definition = table_definition(contract)
@@ -143,13 +152,14 @@ class Derivation:
             heads[key] = table.metadata.current_snapshot_id if table is not None else None
         return heads
 
-    def stage(self, *, run_id: str, partition: str | None = None, recompute: bool = False) -> Derived:
+    def stage(self, *, run_id: str, partition: str | None = None, recompute: bool = False, engine: str | None = None) -> Derived:
         """Compute what is missing and stage it as one write, which the caller audits, then commits, refuses or discards.
 
         Args:
             run_id: a run that committed before stages nothing again.
             partition: recompute this partition only, e.g. `2026-01-01`; moves no position.
             recompute: compute everything from the whole inputs.
+            engine: `duckdb` or `spark` for this run's query; default: the contract's.
 
         Raises:
             PlatformError: `append-input-rewritten`, `transform-failed`, `position-expired`, `partition-untold`, and what staging
@@ -167,9 +177,9 @@ class Derivation:
             register_reader(self.lakehouse, self.registry.get(key).identifier, self.contract.identifier)
         with self._session() as con:
             if partition is not None:
-                return self._stage_named_partition(con, run_id, partition, position)
+                return self._stage_named_partition(con, run_id, partition, position, engine or self.contract.engine)
             inputs = pin_inputs(self.transform.inputs, self.registry, self.lakehouse)
-            task = self._task(con, run_id, inputs, position)
+            task = self._task(con, run_id, inputs, position, engine or self.contract.engine)
             reason = "a recomputation was asked for" if recompute else self._reason_for_full(task, position, made_by)
             if reason:
                 return self._full(task, reason)
@@ -186,7 +196,12 @@ class Derivation:
             yield con
 
     def _task(
-        self, con: duckdb.DuckDBPyConnection, run_id: str, inputs: Mapping[str, PinnedInput], position: Mapping[str, Any] | None
+        self,
+        con: duckdb.DuckDBPyConnection,
+        run_id: str,
+        inputs: Mapping[str, PinnedInput],
+        position: Mapping[str, Any] | None,
+        engine: str,
     ) -> _Task:
         before = {key: (position or {}).get(key) for key in inputs}
         stamp = Stamp(
@@ -197,7 +212,13 @@ class Derivation:
             watermark=least_watermark(list(inputs.values())),
         )
         changes = {key: pinned.changes_since(before[key]) for key, pinned in inputs.items()} if position is not None else {}
-        return _Task(con, inputs, changes, before, stamp, Fence(position=position))
+        return _Task(con, inputs, changes, before, stamp, Fence(position=position), engine)
+
+    def _run(self, task: _Task, restricted: Mapping[str, Restriction] | None = None, only: str = "") -> pa.Table | pa.RecordBatchReader:
+        return run_transform(
+            task.con, self.transform, task.inputs, self.definition.schema,
+            restricted=restricted or {}, only=only, engine=task.engine, spark=self._spark,
+        )  # fmt: skip
 
     def _reason_for_full(self, task: _Task, position: Mapping[str, Any] | None, made_by: str | None) -> str | None:
         if position is None:
@@ -232,7 +253,7 @@ class Derivation:
 
     def _full(self, task: _Task, reason: str) -> Derived:
         define_views(task.con, task.inputs, {})
-        data = run_transform(task.con, self.transform, task.inputs, self.definition.schema)
+        data = self._run(task)
         staged = stage_overwrite(self.lakehouse, self.definition, data, task.stamp, partitions=PartitionScope.table(), fence=task.fence)
         return self._derived(task, staged, "full", reason)
 
@@ -250,8 +271,13 @@ class Derivation:
             key: pinned.added_sql(task.changes[key], task.before[key]) if key in changed else f"SELECT * FROM {pinned.nothing_sql()}"
             for key, pinned in task.inputs.items()
         }
+        restricted = {
+            key: Restriction(files=tuple(one.data_file.file_path for one in task.changes[key].added) if key in changed else ())
+            for key in task.inputs
+            if key not in changed or task.before[key] is not None
+        }
         define_views(task.con, task.inputs, texts)
-        data = run_transform(task.con, self.transform, task.inputs, self.definition.schema, restricted=frozenset(task.inputs))
+        data = self._run(task, restricted)
         staged = stage_append(self.lakehouse, self.definition, data, task.stamp, fence=task.fence)
         return self._derived(task, staged, "append", f"rows were added to {' and '.join(changed)}")
 
@@ -287,7 +313,7 @@ class Derivation:
         """How the key columns, or the partitions, are compared; None when DuckDB cannot compute them."""
         if self.contract.incremental == "key":
             schema = self.definition.schema
-            return [_KeyColumn(name, f"CAST({{}} AS {duck_type(schema.find_type(name))})") for name in key_columns(self.contract)]
+            return [_KeyColumn(name, f"CAST({{}} AS {duck_type(schema.find_type(name))})", "{}") for name in key_columns(self.contract)]
         return self._partition_columns()
 
     def _partition_columns(self) -> list[_KeyColumn] | None:
@@ -296,7 +322,7 @@ class Derivation:
             template = partition_value_sql("{}", field, kind)
             if template is None:
                 return None
-            columns.append(_KeyColumn(name, template))
+            columns.append(_KeyColumn(name, template, partition_value_spark("{}", field, kind)))
         return columns or None
 
     def _places(self, key: str, columns: Sequence[_KeyColumn]) -> list[list[str]]:
@@ -324,13 +350,23 @@ class Derivation:
         An input that is read at several places by different columns, or does not carry the key, stays whole: slower, never wrong.
         """
         texts: dict[str, str] = {}
+        restricted: dict[str, Restriction] = {}
         for key, pinned in task.inputs.items():
             places = self._places(key, columns)
             if len(places) == 1:
                 texts[key] = f"SELECT __input.* FROM ({pinned.rows_sql()}) AS __input {self._semi_join(task, places[0])}"
+                restricted[key] = Restriction(values=self._values_in_spark(key, columns))
         define_views(task.con, task.inputs, texts)
         only = self._semi_join(task, [column.value(f"result.{quoted(column.name)}") for column in columns])
-        return run_transform(task.con, self.transform, task.inputs, self.definition.schema, restricted=frozenset(texts), only=only)
+        return self._run(task, restricted, only)
+
+    def _values_in_spark(self, key: str, columns: Sequence[_KeyColumn]) -> tuple[str, ...] | None:
+        """The compared values of the one place that reads an input, as Spark says them: those of columns that are carried unchanged."""
+        names, (place,) = list(key_columns(self.contract)), self.transform.keys[key]
+        paths = [plain_path(place[names.index(column.name)]) for column in columns]
+        if any(path is None or column.spark is None for path, column in zip(paths, columns, strict=True)):
+            return None
+        return tuple((column.spark or "").replace("{}", path or "") for path, column in zip(paths, columns, strict=True))
 
     def _semi_join(self, task: _Task, values: Sequence[str]) -> str:
         """Plain equality where no affected key is null, since DuckDB skips files and row groups by it."""
@@ -341,7 +377,7 @@ class Derivation:
         return f"SEMI JOIN {AFFECTED} ON {' AND '.join(tests)}"
 
     def _stage_named_partition(
-        self, con: duckdb.DuckDBPyConnection, run_id: str, partition: str, position: Mapping[str, Any] | None
+        self, con: duckdb.DuckDBPyConnection, run_id: str, partition: str, position: Mapping[str, Any] | None, engine: str
     ) -> Derived:
         """One partition from the whole inputs; the stamp has no position, so what is missing stays missing.
 
@@ -369,7 +405,7 @@ class Derivation:
                 f"The partitions of {self.contract.key} cannot be computed in SQL (bucket), so {partition} cannot be told.",
                 f"Run `sdp run {self.contract.key} --recompute`.", file=self.contract.path,
             )  # fmt: skip
-        task = self._task(con, run_id, inputs, None)
+        task = self._task(con, run_id, inputs, None, engine)
         task = replace(task, stamp=replace(task.stamp, position=None, watermark=None, partition=partition), fence=Fence(position=position))
         values = [record[index] for index in range(len(columns))]
         row = pa.table({f"__k{index}": pa.array([value]) for index, value in enumerate(values)})
@@ -381,7 +417,7 @@ class Derivation:
         else:
             define_views(con, inputs, {})
             only = self._semi_join(task, [column.value(f"result.{quoted(column.name)}") for column in columns])
-            data = run_transform(con, self.transform, inputs, self.definition.schema, only=only)
+            data = self._run(task, only=only)
         scope = PartitionScope.named(partition)
         staged = stage_overwrite(self.lakehouse, self.definition, data, task.stamp, partitions=scope, fence=task.fence)
         return Derived(staged, "partition", f"the partition {partition} was asked for", dict(position or {}), None)
