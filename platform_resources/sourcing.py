@@ -1,6 +1,6 @@
 """`source("domain/product")`: the one way to load a product, and `query`, SQL over all of them. Reading only.
 
-A product is read at one snapshot, by the engine's own reader. Following a product live and Spark come later, as further methods.
+A product is read at one snapshot, by the engine's own reader. Following a product live comes later, as a further method.
 """
 
 # ruff: noqa: S608 - SQL is put together here from quoted names and the platform's own texts
@@ -29,6 +29,7 @@ from platform_resources.lakehouse.reading import arrow_table, branch_unknown, du
 
 if TYPE_CHECKING:
     import polars as pl
+    from pyspark.sql import DataFrame, SparkSession
 
 QUARANTINE = "__quarantine"
 
@@ -84,6 +85,19 @@ class Source:
             PlatformError: as `duckdb`.
         """
         return arrow_table(*self._pinned())
+
+    def spark(self, session: SparkSession | None = None) -> DataFrame:
+        """A Spark DataFrame, read by Spark's executors, in the platform's session or in one of yours that has the catalog.
+
+        Raises:
+            PlatformError: as `duckdb`; `spark-type` for a table with a time of day; what starting a session raises.
+        """
+        from platform_resources.engines.spark import require_readable, scan, spark_session
+
+        table, snapshot = self._pinned()
+        require_readable(table.schema(), self.contract.identifier)
+        settings = self.lakehouse.settings
+        return scan(session or spark_session(settings), settings, self.contract.identifier, snapshot)
 
     def _pinned(self) -> tuple[Table, int | None]:
         table = self.lakehouse.table(self.contract.identifier)

@@ -40,6 +40,21 @@ def partition_value_sql(expression: str, field: PartitionField, kind: IcebergTyp
     return _identity(value, kind) if isinstance(transform, IdentityTransform) else None
 
 
+def partition_value_spark(expression: str, field: PartitionField, kind: IcebergType) -> str | None:
+    """The same number in Spark's words, its session in UTC; None where only a slower way is offered."""
+    transform = field.transform
+    timed = isinstance(kind, DateType | TimestampType | TimestamptzType)
+    if isinstance(transform, YearTransform) and timed:
+        return f"year({expression}) - 1970"
+    if isinstance(transform, MonthTransform) and timed:
+        return f"(year({expression}) - 1970) * 12 + month({expression}) - 1"
+    if (isinstance(transform, DayTransform) and timed) or (isinstance(transform, IdentityTransform) and isinstance(kind, DateType)):
+        return f"datediff(CAST({expression} AS DATE), DATE'1970-01-01')"
+    if isinstance(transform, IdentityTransform) and isinstance(kind, StringType | IntegerType | LongType | BooleanType | DecimalType):
+        return expression
+    return None
+
+
 def _truncated(value: str, width: int, kind: IcebergType) -> str | None:
     if isinstance(kind, StringType):
         return f"left({value}, {width})"

@@ -16,6 +16,7 @@ import typing
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import duckdb
@@ -37,7 +38,7 @@ _MARK = "__data_product_inputs__"
 _ENGINES: dict[Any, Engine] = {
     duckdb.DuckDBPyRelation: "duckdb", pl.LazyFrame: "polars", pa.Table: "arrow", pa.RecordBatchReader: "arrow_reader",
 }  # fmt: skip
-_CHOICE = "Annotate it duckdb.DuckDBPyRelation, polars.LazyFrame, pyarrow.Table or pyarrow.RecordBatchReader."
+_CHOICE = "Annotate it duckdb.DuckDBPyRelation, polars.LazyFrame, pyarrow.Table, pyarrow.RecordBatchReader or pyspark.sql.DataFrame."
 
 
 def data_product(*, inputs: Mapping[str, str]) -> Callable[[F], F]:
@@ -45,7 +46,8 @@ def data_product(*, inputs: Mapping[str, str]) -> Callable[[F], F]:
 
     Args:
         inputs: parameter name -> product key, e.g. `{"page_change": "mediawiki/page_change"}`. The parameter's annotation says how
-            it is given: `duckdb.DuckDBPyRelation`, `polars.LazyFrame`, `pyarrow.Table` or `pyarrow.RecordBatchReader`.
+            it is given: `duckdb.DuckDBPyRelation`, `polars.LazyFrame`, `pyarrow.Table`, `pyarrow.RecordBatchReader` or
+            `pyspark.sql.DataFrame`.
     """
 
     def mark(function: F) -> F:
@@ -257,7 +259,7 @@ def _read_signature(function: Any, inputs: Mapping[str, str], where: str, line: 
             "Give each input one parameter of the same name.", file=where, line=line,
         )  # fmt: skip
     try:
-        hints = typing.get_type_hints(function)
+        hints = typing.get_type_hints(function, localns=_spark_names(function))
     except Exception as error:
         raise PlatformError(
             "python-annotation", f"An annotation of {function.__name__} cannot be read: {error}.", _CHOICE, file=where, line=line
@@ -266,16 +268,34 @@ def _read_signature(function: Any, inputs: Mapping[str, str], where: str, line: 
     return parameters, _engine(hints.get("return"), "The return value", where, line)
 
 
+class _SparkFrame:
+    """Stands for `pyspark.sql.DataFrame` in an annotation: reading a file does not import Spark."""
+
+
+def _spark_names(function: Any) -> dict[str, Any]:
+    """The names under which the function's file imports Spark's DataFrame, where it does so for type checkers only."""
+    found: dict[str, Any] = {}
+    for node in ast.walk(ast.parse(Path(function.__code__.co_filename).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module in ("pyspark.sql", "pyspark.sql.dataframe"):
+            found |= {alias.asname or alias.name: _SparkFrame for alias in node.names if alias.name == "DataFrame"}
+        elif isinstance(node, ast.ImportFrom) and node.module == "pyspark":
+            names = [alias.asname or alias.name for alias in node.names if alias.name == "sql"]
+            found |= dict.fromkeys(names, SimpleNamespace(DataFrame=_SparkFrame))
+        elif isinstance(node, ast.Import):
+            names = [alias for alias in node.names if alias.name in ("pyspark", "pyspark.sql")]
+            whole = SimpleNamespace(sql=SimpleNamespace(DataFrame=_SparkFrame))
+            found |= {alias.asname or "pyspark": whole.sql if alias.asname and "." in alias.name else whole for alias in names}
+    return found
+
+
 def _engine(hint: Any, what: str, where: str, line: int) -> Engine:
     if isinstance(hint, Hashable) and hint in _ENGINES:
         return _ENGINES[hint]
+    if hint is _SparkFrame or (getattr(hint, "__name__", "") == "DataFrame" and getattr(hint, "__module__", "").startswith("pyspark.sql")):
+        return "spark"
     if hint is None or hint is type(None):
         raise PlatformError("python-annotation", f"{what} has no annotation, so no engine is picked.", _CHOICE, file=where, line=line)
     name = f"{getattr(hint, '__module__', '')}.{getattr(hint, '__qualname__', hint)}".removeprefix("builtins").lstrip(".")
-    if name.startswith("pyspark"):
-        raise PlatformError(
-            "python-annotation", f"{what} is annotated {name}; transforms on Spark are not offered yet.", _CHOICE, file=where, line=line
-        )
     raise PlatformError("python-annotation", f"{what} is annotated {name}, which no engine gives.", _CHOICE, file=where, line=line)
 
 

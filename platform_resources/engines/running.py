@@ -1,4 +1,7 @@
-"""Run a transform over views of its inputs: SQL as it stands, Python with each input as its annotation asks. Nothing is stored here."""
+"""Run a transform over views of its inputs: a query on its engine, a function with each input as its annotation asks.
+
+Nothing is stored here.
+"""
 
 # ruff: noqa: S608 - SQL is put together here from quoted names and the platform's own texts
 from __future__ import annotations
@@ -18,6 +21,8 @@ from pyiceberg.schema import Schema
 
 from platform_resources.engines.duck import qualified_name
 from platform_resources.engines.inputs import PinnedInput
+from platform_resources.engines.spark import Spark, to_reader
+from platform_resources.engines.spark_running import Restriction, input_frame, run_sql_on_spark
 from platform_resources.engines.sql import one_statement, read_duckdb_error
 from platform_resources.engines.transform import Engine, Transform
 from platform_resources.engines.types import duck_type, quote
@@ -44,8 +49,10 @@ def run_transform(
     inputs: Mapping[str, PinnedInput],
     schema: Schema,
     *,
-    restricted: frozenset[str] = frozenset(),
+    restricted: Mapping[str, Restriction] | None = None,
     only: str = "",
+    engine: str = "duckdb",
+    spark: Spark | None = None,
 ) -> pa.Table | pa.RecordBatchReader:
     """The rows a transform gives over the views of `define_views`, a SQL transform's cast to `schema`.
 
@@ -54,12 +61,19 @@ def run_transform(
         transform: what to run.
         inputs: its inputs, by key.
         schema: the output's columns.
-        restricted: inputs whose view holds less than the whole; they are not read by another engine past the view.
+        restricted: inputs whose view holds less than the whole; another engine must not read more past the view.
         only: text after FROM that keeps some rows of the result (named `result`), e.g. a SEMI JOIN.
+        engine: `duckdb` or `spark`, for a query; a function's annotations say.
+        spark: where Spark is, for what runs there.
 
     Raises:
-        PlatformError: `transform-failed` with the reason, `python-wrong-result`, `python-missing-column`.
+        PlatformError: `transform-failed` with the reason, `python-wrong-result`, `python-missing-column`; `sql-not-portable` for a
+            query on Spark that it would answer otherwise, `spark-type`, `spark-start-failed`.
     """
+    if transform.kind == "sql" and engine == "spark":
+        with _telling(transform):
+            found = run_sql_on_spark(con, _given(spark), transform, inputs, schema, restricted or {})
+        return _held_to(con, _told(found, transform), transform, only)
     if transform.kind == "sql":
         columns = ", ".join(
             f"CAST(result.{quote(field.name)} AS {duck_type(field.field_type)}) AS {quote(field.name)}" for field in schema.fields
@@ -67,14 +81,27 @@ def run_transform(
         text = f"SELECT {columns} FROM (\n{one_statement(transform.text or '')}\n) AS result {only}"
         with _telling(transform):
             return _told(con.execute(text).to_arrow_reader(), transform)
-    result = _call(con, transform, inputs, restricted)
+    result = _call(con, transform, inputs, restricted or {}, spark)
     _require_columns(transform, result.schema.names, schema)
     if isinstance(result, pa.RecordBatchReader):
         result = _told(result, transform)
+        if only and transform.returns != "spark":
+            result = result.read_all()  # a reader over this very session would end as soon as the session does something else
+    return _held_to(con, result, transform, only)
+
+
+def _given(spark: Spark | None) -> Spark:
+    if spark is None:
+        raise ValueError("a transform on Spark, without Spark")
+    return spark
+
+
+def _held_to(
+    con: duckdb.DuckDBPyConnection, result: pa.Table | pa.RecordBatchReader, transform: Transform, only: str
+) -> pa.Table | pa.RecordBatchReader:
+    """The rows of a result that `only` keeps."""
     if not only:
         return result
-    if isinstance(result, pa.RecordBatchReader):
-        result = result.read_all()  # a reader over this very session would end as soon as the session does something else
     con.register(OUTPUT, result)
     with _telling(transform):
         return _told(con.execute(f"SELECT result.* FROM {OUTPUT} AS result {only}").to_arrow_reader(), transform)
@@ -124,10 +151,19 @@ def _telling(transform: Transform) -> Iterator[None]:
     except duckdb.Error as error:
         raise _failed(transform, read_duckdb_error(error, "")[0], _line_in(transform, error)) from error
     except (Exception, SystemExit) as error:
-        said = str(error).strip().split("\n", maxsplit=1)[0]
+        said = _spark_said(error) or str(error).strip().split("\n", maxsplit=1)[0]
         streamed = _STREAMED.match(said) if isinstance(error, OSError | pa.ArrowException) else None
         said = streamed[1] if streamed else f"{type(error).__name__}: {said}" if said else type(error).__name__
         raise _failed(transform, said, _line_in(transform, error)) from error
+
+
+def _spark_said(error: BaseException) -> str:
+    """The sentence of an error of Spark, without the JVM's stack and the plan; empty for any other error."""
+    if not type(error).__module__.startswith(("pyspark.", "py4j.")):
+        return ""
+    text = str(error)
+    cause = next((line for line in text.splitlines() if line.startswith("Caused by: ")), "") if "Job aborted" in text else ""
+    return re.sub(r"^Caused by: [\w.$]+: ", "", cause) or re.sub(r"^\[[A-Z_.0-9]+\] ", "", text)
 
 
 def _line_in(transform: Transform, error: BaseException) -> int:
@@ -143,10 +179,21 @@ def _failed(transform: Transform, said: str, line: int) -> PlatformError:
     return PlatformError("transform-failed", f"The transform failed: {said.rstrip('.')}.", remedy, file=transform.where, line=line)
 
 
-def _call(con: duckdb.DuckDBPyConnection, transform: Transform, inputs: Mapping[str, PinnedInput], restricted: frozenset[str]) -> Any:
+def _call(
+    con: duckdb.DuckDBPyConnection,
+    transform: Transform,
+    inputs: Mapping[str, PinnedInput],
+    restricted: Mapping[str, Restriction],
+    spark: Spark | None,
+) -> Any:
     if transform.function is None:
         raise ValueError("a Python transform without its function")
-    given = {name: give(con, inputs[key], engine, whole=key not in restricted) for name, (key, engine) in transform.parameters.items()}
+    given = {
+        name: input_frame(con, _given(spark), inputs[key], restricted.get(key))
+        if engine == "spark"
+        else give(con, inputs[key], engine, whole=key not in restricted)
+        for name, (key, engine) in transform.parameters.items()
+    }
     with _telling(transform):
         return _taken(transform.function(**given), transform)
 
@@ -189,6 +236,10 @@ def _taken(result: Any, transform: Transform) -> pa.Table | pa.RecordBatchReader
         "duckdb": (duckdb.DuckDBPyRelation, "duckdb.DuckDBPyRelation"), "polars": (pl.LazyFrame, "polars.LazyFrame"),
         "arrow": (pa.Table, "pyarrow.Table"), "arrow_reader": (pa.RecordBatchReader, "pyarrow.RecordBatchReader"),
     }  # fmt: skip
+    if transform.returns == "spark":
+        from pyspark.sql import DataFrame
+
+        kinds["spark"] = (DataFrame, "pyspark.sql.DataFrame")
     wanted, name = kinds[transform.returns or "arrow"]
     function = transform.function
     if not isinstance(result, wanted):
@@ -196,6 +247,8 @@ def _taken(result: Any, transform: Transform) -> pa.Table | pa.RecordBatchReader
             "python-wrong-result", f"{getattr(function, '__name__', '')} returned {_type_name(result)}, its annotation says {name}.",
             "Return what the annotation says.", file=transform.where, line=function.__code__.co_firstlineno if function else 0,
         )  # fmt: skip
+    if transform.returns == "spark":
+        return to_reader(result)
     if isinstance(result, duckdb.DuckDBPyRelation):
         return result.to_arrow_reader()
     return result.collect(engine="streaming").to_arrow() if isinstance(result, pl.LazyFrame) else result

@@ -152,6 +152,7 @@ class _Types:
 
 
 # -0.0 equals 0.0, and 30 days equal a month, but they do not print alike; a variant equals across types.
+_PLAIN = re.compile(r'"[^"]+"(\."[^"]+")*')
 _INEXACT = re.compile(r"\b(FLOAT|DOUBLE|INTERVAL|TIME WITH TIME ZONE|UNION|VARIANT)\b")
 
 
@@ -637,3 +638,8 @@ def _collect(
             leaves[(product_of(source), ".".join((column.name, *full)))] = None
         elif isinstance(source, Scope):
             _collect_output(source, column.name, full, owners, leaves, depth + 1)
+
+
+def plain_path(expression: str) -> str | None:
+    """A tracing expression that is a column, unchanged, as Spark names it (`page`.`page_id`); None for anything else."""
+    return expression.replace("`", "``").replace('"', "`") if _PLAIN.fullmatch(expression) else None

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from platform_resources.errors import Problem
 
-Engine = Literal["duckdb", "polars", "arrow", "arrow_reader"]
+Engine = Literal["duckdb", "polars", "arrow", "arrow_reader", "spark"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,11 @@ class Transform:
     parameters: Mapping[str, tuple[str, Engine]] = field(default_factory=dict)
     returns: Engine | None = None
     warnings: tuple[Problem, ...] = ()
+
+    @property
+    def needs_spark(self) -> bool:
+        """Whether a function asks for Spark, in an input or in what it returns."""
+        return "spark" in {self.returns, *(engine for _, engine in self.parameters.values())}
 
     @property
     def where(self) -> str:
