@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from pyiceberg.table.snapshots import Operation, Summary
+from pyiceberg.table.snapshots import Operation
 
 from platform_resources.config import SOURCE_ROOT, Settings
 from platform_resources.contracts.iceberg import table_definition
@@ -36,20 +36,11 @@ from platform_resources.lakehouse.parquet import DataFileWriter
 from platform_resources.lakehouse.reading import arrow_table, duckdb_scan_sql
 from platform_resources.lakehouse.staging import PartitionScope, stage_append, stage_empty, stage_merge, stage_overwrite
 from platform_resources.lakehouse.stamp import Stamp
-from platform_resources.lakehouse.transaction import Overwrite, StagingTransaction
+from platform_resources.lakehouse.transaction import Replace, StagingTransaction
 
 REGISTRY = Registry.load(SOURCE_ROOT)
 DERIVED = [key for key in REGISTRY.contracts if REGISTRY.transform_path(key) is not None]
 STEPS = 5
-
-
-class Replace(Overwrite):
-    """A compaction's snapshot: files change places, rows do not."""
-
-    def _summary(self, snapshot_properties: Any = None) -> Summary:
-        self._operation = Operation.OVERWRITE
-        summary = super()._summary(snapshot_properties or {})
-        return Summary(operation=Operation.REPLACE, **summary.additional_properties)
 
 
 class InputHistory:
@@ -119,11 +110,10 @@ class InputHistory:
             return
         transaction = StagingTransaction(table)
         written = DataFileWriter(table.io, table.metadata, self.contract.identifier).write(arrow_table(table))
-        with Replace(operation=Operation.REPLACE, transaction=transaction, io=table.io, snapshot_properties={}) as producer:
+        gone = [file.file_path for file in files]
+        with Replace(operation=Operation.REPLACE, gone=gone, transaction=transaction, io=table.io) as producer:
             for file in written:
                 producer.append_data_file(file)
-            for file in files:
-                producer.delete_data_file(file)
         updates, requirements = transaction.staged
         table._do_commit(updates, requirements)
 

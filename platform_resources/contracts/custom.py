@@ -6,7 +6,9 @@ gap. `docs/contracts.md` describes each.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 
 from platform_resources.contracts.durations import parse_duration
@@ -14,10 +16,12 @@ from platform_resources.contracts.findings import Findings, close_match, show
 from platform_resources.contracts.yaml_source import DocumentPath
 
 WRITE_MODES = ("append", "overwrite", "merge")
+MERGE_STRATEGIES = ("auto", "merge-on-read", "copy-on-write")
 INCREMENTALS = ("append", "key", "partition", "full")
-SOURCE_KINDS = ("stream", "files", "xml_dump", "sql_dump", "database", "http")
+SOURCE_KINDS = ("stream", "files", "xml_dump", "sql_dump", "database", "http", "platform")
 ENGINES = ("duckdb", "spark")
 SCOPES = ("commit", "partition", "table")
+_FILE_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([MG])i?B", re.IGNORECASE)
 METRICS_MODES = ("none", "counts", "full", "truncate(16)")
 
 
@@ -44,6 +48,14 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(part.strip() for part in value)
 
 
+def _marker(value: Any) -> tuple[str, str | None]:
+    """`is_deleted` or `op=d`: a column, and the text of the value by which it marks a row."""
+    column, equals, text = _text(value).partition("=")
+    if not column.strip() or (equals and not text.strip()):
+        raise ValueError("is neither a column nor column=value")
+    return column.strip(), text.strip() if equals else None
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError("is neither true nor false")  # noqa: TRY004
@@ -54,6 +66,21 @@ def _positive(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
         raise ValueError("is not a whole number above 0")
     return value
+
+
+def _file_bytes(value: Any) -> int:
+    match = _FILE_SIZE.fullmatch(str(value).strip())
+    size = int(float(match[1]) * 1024 ** (2 if match[2].lower() == "m" else 3)) if match else 0
+    if not 2**20 <= size <= 2**30:
+        raise ValueError("is not a size between 1 MiB and 1 GiB")
+    return size
+
+
+def _history(value: Any) -> timedelta:
+    length = parse_duration(value)
+    if length < timedelta(hours=1):
+        raise ValueError("is shorter than an hour")
+    return length
 
 
 def _share(value: Any) -> float:
@@ -87,6 +114,9 @@ NAMES: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
         "engine": _one_of(*ENGINES),
         "incremental": _one_of(*INCREMENTALS),
         "incrementalKey": _texts,
+        "mergeStrategy": _one_of(*MERGE_STRATEGIES),
+        "sequence": _texts,
+        "deleteMarker": _marker,
         "sortOrder": _texts,
         "dedupeKey": _text,
         "dedupeWindow": parse_duration,
@@ -94,6 +124,8 @@ NAMES: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
         "watermarkDelay": parse_duration,
         "loud": _flag,
         "maxEventBytes": _positive,
+        "targetFileSize": _file_bytes,
+        "timeTravel": _history,
         "additionalProperties": _open,
         "eventSchema": _schema,
     },
@@ -160,7 +192,10 @@ def _example(name: str) -> str:
         "watermarkDelay": "30 seconds",
         "loud": "true",
         "maxEventBytes": "1048576",
+        "targetFileSize": "128 MiB",
+        "timeTravel": "5 days",
         "eventTime": "meta.dt",
+        "deleteMarker": "is_deleted or op=d",
         "objective": "0.99",
     }
     return f"Write e.g. {examples[name]}." if name in examples else "Give it a value that docs/contracts.md lists."

@@ -65,6 +65,20 @@ _SORT_TERM = re.compile(
 
 
 @dataclass(frozen=True)
+class MergeRule:
+    """How rows are merged by key.
+
+    `strategy` is `auto`, `merge-on-read` or `copy-on-write`. Of rows with one key the one with the greatest `sequence` (dotted columns,
+    the first counts most) wins; without any, a key may stand but once. `marker` says which rows of a batch are deletions: a boolean
+    column (and None), or a column and the text of the value it then has.
+    """
+
+    strategy: str = "auto"
+    sequence: tuple[str, ...] = ()
+    marker: tuple[str, str | None] | None = None
+
+
+@dataclass(frozen=True)
 class TableDefinition:
     """What `CREATE TABLE` needs. Field ids in `schema` are fresh from 1, as a catalog will assign them on creation."""
 
@@ -75,6 +89,7 @@ class TableDefinition:
     properties: Mapping[str, str]
     primary_key: tuple[str, ...]
     write_mode: str
+    merge: MergeRule = MergeRule()
 
 
 @dataclass(frozen=True)
@@ -115,6 +130,7 @@ def table_definition(contract: Contract) -> TableDefinition:
         properties=_properties(contract),
         primary_key=contract.primary_key,
         write_mode=contract.write_mode,
+        merge=MergeRule(contract.merge_strategy, contract.sequence, contract.delete_marker),
     )
 
 
@@ -176,6 +192,25 @@ def partition_columns(contract: Contract) -> tuple[tuple[str, str], ...]:
     return found or (((contract.event_time, "day"),) if contract.is_stream else ())
 
 
+def aging_columns(contract: Contract) -> tuple[str, ...]:
+    """The columns by which rows age, dotted; a row is past its retention when one of them is.
+
+    The promise's own, else a stream's event time, else a partition source that is a date or timestamp. A stream's rows age by the log's
+    time too: the event's may be missing or lie in the future. Empty where no retention is promised or nothing can tell.
+    """
+    if contract.sla.retention is None:
+        return ()
+    named: tuple[str, ...]
+    if contract.sla.retention_column is not None:
+        named = (contract.sla.retention_column,)
+    elif contract.is_stream:
+        named = (contract.event_time,)
+    else:
+        times = (DateType, TimestampType, TimestamptzType)
+        named = tuple(path for path, _ in partition_columns(contract) if isinstance(contract.column(path).type, times))[:1]
+    return (*named, "_log_time") if contract.is_stream else named
+
+
 def type_name(column: Column) -> str:
     """The type as people read it: a nested column is named by its kind, JSON text by what it is."""
     if column.is_json:
@@ -224,6 +259,13 @@ def _properties(contract: Contract) -> dict[str, str]:
     properties = dict(TABLE_PROPERTIES)
     if contract.title:
         properties["comment"] = contract.title
+    if contract.target_file_bytes is not None:
+        properties["write.target-file-size-bytes"] = str(contract.target_file_bytes)
+    if contract.time_travel is not None:
+        properties["history.expire.max-snapshot-age-ms"] = str(int(contract.time_travel.total_seconds() * 1000))
+    for path in aging_columns(contract):
+        if "." in path:  # a nested column has no bounds unless asked for; they tell which files are past
+            properties[_METRICS + path] = "full"
     for column in contract.columns:
         _metrics(column, column.name, None, properties)
     if contract.is_stream:

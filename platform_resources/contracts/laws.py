@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jsonschema_rs
-from pyiceberg.types import DoubleType, FloatType, PrimitiveType, TimestampType, TimestamptzType
+from pyiceberg.types import DateType, DoubleType, FloatType, PrimitiveType, TimestampType, TimestamptzType
 
 from platform_resources.contracts.domains import CLASSIFICATIONS
 from platform_resources.contracts.findings import Findings, a, did_you_mean, show
-from platform_resources.contracts.iceberg import parse_sort_term
+from platform_resources.contracts.iceberg import aging_columns, parse_sort_term
 from platform_resources.contracts.json_schema import column_event_schema, event_schema
 from platform_resources.contracts.model import Column, Contract
 from platform_resources.contracts.yaml_source import DocumentPath
@@ -275,8 +275,28 @@ def _classifications(contract: Contract, findings: Findings) -> None:
 def _promises(contract: Contract, findings: Findings) -> None:
     if contract.sla.retention_column is not None:
         _known(contract, [contract.sla.retention_column], "retention promise", ("slaProperties",), findings)
+    _aging(contract, findings)
     if not contract.owners:
         findings.error("contract-owner-missing", (), f"The product {contract.key} has no owner.", "Add team, or owners to domain.yaml.")
+
+
+def _aging(contract: Contract, findings: Findings) -> None:
+    """Rows can age only by a time: a promise that nothing could keep is told when it is made."""
+    if contract.sla.retention is None:
+        return
+    columns = [path for path in aging_columns(contract) if contract.has_column(path)]
+    for path in columns:
+        if not isinstance(kind := contract.column(path).type, DateType | TimestampType | TimestamptzType):
+            findings.error(
+                "contract-retention-column", ("slaProperties",), f"Rows cannot age by {path}, which is {kind}.",
+                "Name a date or a timestamp in `element` of the retention promise.",
+            )  # fmt: skip
+    if not columns and contract.sla.retention_column is None:
+        findings.warning(
+            "contract-retention-untold", ("slaProperties",),
+            f"Nothing says when a row of {contract.key} is past its retention, so none ever leaves.",
+            "Name a date or timestamp column in `element` of the retention promise, or partition by one.",
+        )  # fmt: skip
 
 
 _LAWS: tuple[Callable[[Contract, Findings], None], ...] = (

@@ -189,6 +189,9 @@ class Contract:
     engine: str = "duckdb"
     incremental: str = "full"
     incremental_key: tuple[str, ...] = ()
+    merge_strategy: str = "auto"
+    sequence: tuple[str, ...] = ()
+    delete_marker: tuple[str, str | None] | None = None
     sort_order: tuple[str, ...] = ()
     dedupe_key: str = "meta.id"
     dedupe_window: timedelta = timedelta(minutes=60)
@@ -196,6 +199,8 @@ class Contract:
     watermark_delay: timedelta = timedelta(0)
     loud: bool = False
     max_event_bytes: int = 1_048_576
+    target_file_bytes: int | None = None
+    time_travel: timedelta | None = None
     closed: bool = True
     extra_schema: Mapping[str, Any] = field(default_factory=dict)
     json_schema: Mapping[str, Any] = field(default_factory=dict)
@@ -280,6 +285,7 @@ class Contract:
             self.identifier, self.primary_key, self.source and (self.source.kind, self.source.stream, self.source.topics, self.source.path),
             self.write_mode, self.incremental, self.incremental_key, self.sort_order, self.dedupe_key, self.dedupe_window.total_seconds(),
             self.event_time, self.watermark_delay.total_seconds(), self.max_event_bytes, self.closed, self.extra_schema, self.json_schema,
+            *((self.sequence, self.delete_marker) if self.sequence or self.delete_marker else ()),
         )  # fmt: skip
         text = json.dumps([columns, modes, rules], sort_keys=True, default=str, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

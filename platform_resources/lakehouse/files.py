@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,6 +156,14 @@ def referenced_path(file: DataFile) -> str | None:
 def _may_name(delete: DataFile, path: str) -> bool:
     low, high = _path_bounds(delete)
     return (low is None or low <= path.encode()) and (high is None or path.encode() <= high)
+
+
+def live_rows(summary: Mapping[str, str]) -> int:
+    """Rows of the table by a snapshot summary: records in its data files less those that position deletes took.
+
+    Exact for tables that the platform writes; another engine may leave deletes behind that are about no file any more.
+    """
+    return int(summary.get("total-records", 0)) - int(summary.get("total-position-deletes", 0))
 
 
 def changed_entries(io: FileIO, snapshot: Snapshot) -> Iterator[ManifestEntry]:

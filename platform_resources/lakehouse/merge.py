@@ -1,239 +1,311 @@
-"""Merge by key, copy-on-write: which files hold an affected key, and what is left of them without it.
+"""Merge by key: which rows of a batch win, where in the table's files their keys stand, and which of the two is newer.
 
-Files are skipped by their key bounds, then by reading only the key columns; only files with a hit are rewritten. PyIceberg's `upsert`
-takes 14 to 46 times as long on 10 million rows and makes two or three snapshots. Committing is `staging`'s.
+Files are skipped by their key bounds, row groups by theirs, and only key columns are read. PyIceberg's `upsert` takes 14 to 160 times as
+long on 10 million rows and makes two or three snapshots. How rows leave files is `deletes`', committing is `staging`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.conversions import from_bytes
+import pyarrow.parquet as pq
+from pyiceberg.expressions.literals import literal
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
-from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.types import DecimalType, PrimitiveType, UUIDType
 
+from platform_resources.contracts.iceberg import MergeRule
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.conforming import Conformer, arrow_schema_of, empty_rows
-from platform_resources.lakehouse.files import FileTask, read_task
-from platform_resources.lakehouse.parquet import DataFileWriter
-from platform_resources.lakehouse.partitions import column_at, path_of, physical
+from platform_resources.lakehouse.deletes import THREADS
+from platform_resources.lakehouse.files import FileTask, Positions, deleted_positions
+from platform_resources.lakehouse.keys import KeyColumns, KeySet, Numbers, file_bounds, group_bounds
+from platform_resources.lakehouse.parquet import Data, blocks
 
-_THREADS = max(1, min(4, pa.cpu_count()))
+
+def refuse_duplicates(batch: pa.Table, columns: KeyColumns) -> None:
+    """Hold that no key stands more than once in a batch of keys.
+
+    Raises:
+        PlatformError: `merge-duplicate-key`: which row should win cannot be told.
+    """
+    counted = batch.group_by(list(columns.names)).aggregate([([], "count_all")])
+    if counted.num_rows == batch.num_rows:
+        return
+    double = counted.filter(pc.greater(counted.column("count_all"), 1))
+    example = ", ".join(f"{name}={double.column(name)[0].as_py()!r}" for name in columns.names)
+    counted_as = "key" if double.num_rows == 1 else "keys"
+    raise PlatformError(
+        "merge-duplicate-key",
+        f"The data for {columns.identifier} has {double.num_rows} {counted_as} of {', '.join(columns.names)} more than once, "
+        f"e.g. {example}.",
+        "Keep one row per key in the transform, e.g. with QUALIFY row_number() OVER (PARTITION BY key ORDER BY ...) = 1, or declare the "
+        "columns that tell the newest in the custom property sequence.",
+    )
 
 
 @dataclass(frozen=True)
-class KeyColumns:
-    """The key columns of a table: dotted names, their paths, ids and types."""
+class Resolved:
+    """A batch held to its rule: at most one row per key, the newest, and none that is marked as deleted.
 
-    identifier: str
-    names: tuple[str, ...]
-    paths: tuple[tuple[str, ...], ...]
-    field_ids: tuple[int, ...]
-    schema: Schema
-
-    @classmethod
-    def of(cls, identifier: str, schema: Schema, names: Sequence[str]) -> KeyColumns:
-        """The columns named.
-
-        Raises:
-            PlatformError: `key-unknown` when a name is no column outside lists and maps.
-        """
-        ids = []
-        for name in names:
-            try:
-                ids.append(schema.find_field(name).field_id)
-                path_of(schema, ids[-1])
-            except ValueError:
-                raise PlatformError(
-                    "key-unknown", f"{identifier} has no column {name} that could be a key.", "Name a column outside lists and maps."
-                ) from None
-        if not names:
-            raise PlatformError("key-missing", f"{identifier} is merged by key but has none.", "Give its contract a primary key.")
-        return cls(identifier, tuple(names), tuple(path_of(schema, one) for one in ids), tuple(ids), schema)
-
-    @property
-    def roots(self) -> list[str]:
-        """The top-level columns to be read for the keys."""
-        return sorted({path[0] for path in self.paths})
-
-    def of_rows(self, rows: pa.Table) -> pa.Table:
-        """The keys of rows, one column per key column named by its dotted name, in physical types."""
-        return pa.table([_plain(column_at(rows, path)) for path in self.paths], names=list(self.names))
-
-    def of_given(self, keys: pa.Table) -> pa.Table:
-        """Keys that a caller gives as a table with the dotted names (or nested structs), brought to the table's types."""
-        if set(keys.column_names) != set(self.names):
-            raise PlatformError(
-                "key-unknown",
-                f"The affected keys of {self.identifier} have the columns {', '.join(keys.column_names)}, not {', '.join(self.names)}.",
-                "Give one column per key column.",
-            )
-        fields = [self.schema.find_field(one) for one in self.field_ids]
-        renamed = [one.model_copy(update={"name": name, "required": False}) for one, name in zip(fields, self.names, strict=True)]
-        conformed = Conformer(self.identifier, Schema(*renamed)).conform(keys)
-        return pa.table([_plain(conformed.column(name)) for name in self.names], names=list(self.names))
-
-
-def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    if isinstance(values.type, pa.BaseExtensionType):
-        values = pa.chunked_array([chunk.storage for chunk in values.chunks], type=values.type.storage_type)
-    return physical(values)
-
-
-class KeySet:
-    """A set of keys that can be asked for many rows at once. Two nulls are the same key.
-
-    Composite keys are numbered column by column: the pair (number so far, number of this column's value) gets a number of its own,
-    so that membership is one lookup in integers and no hash of a struct is needed.
+    `deleted` has the key and sequence columns of the marked rows, by their dotted names; `duplicates` counts the rows left out because
+    a newer one of their key is in the same batch.
     """
 
-    def __init__(self, keys: pa.Table) -> None:
-        self.keys = keys.group_by(keys.column_names, use_threads=False).aggregate([]).combine_chunks() if keys.num_rows else keys
-        self._values: list[pa.Array] = []
-        self._pairs: list[pa.Array] = []
-        numbers: pa.Array | None = None
-        for column in self.keys.columns:
-            values = pc.unique(column)
-            self._values.append(values)
-            number = pc.index_in(column, value_set=values)
-            if numbers is None:
-                numbers = number
-            else:
-                pairs = _paired(numbers, number, len(values))
-                self._pairs.append(pc.unique(pairs))
-                numbers = pc.index_in(pairs, value_set=self._pairs[-1])
-
-    def __len__(self) -> int:
-        return int(self.keys.num_rows)
-
-    def contains(self, keys: pa.Table) -> pa.Array:
-        """A boolean per row: whether its key is in the set."""
-        numbers: pa.Array | None = None
-        for position, column in enumerate(keys.columns):
-            number = pc.index_in(column, value_set=self._values[position])
-            if numbers is None:
-                numbers = number
-            else:
-                pairs = _paired(numbers, number, len(self._values[position]))
-                numbers = pc.index_in(pairs, value_set=self._pairs[position - 1], skip_nulls=True)
-        found = pc.is_valid(numbers)
-        return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
-
-    def may_touch(self, file: DataFile, columns: KeyColumns) -> bool:
-        """Whether the file's key bounds leave room for any key of the set."""
-        possible: Any = None
-        for name, field_id in zip(columns.names, columns.field_ids, strict=True):
-            inside = _within(self.keys.column(name), file, field_id, columns.schema)
-            if inside is not None:
-                possible = inside if possible is None else pc.and_(possible, inside)
-        return possible is None or bool(pc.any(possible).as_py())
+    data: Data
+    deleted: pa.Table | None = None
+    duplicates: int = 0
 
 
-def _paired(numbers: pa.Array, number: pa.Array, size: int) -> pa.Array:
-    return pc.add(pc.multiply(pc.cast(numbers, pa.int64()), max(size, 1)), pc.cast(number, pa.int64()))
+def resolve(data: Data, schema: Schema, identifier: str, keys: Sequence[str], rule: MergeRule) -> Resolved:
+    """Per key the row with the greatest sequence; of equal ones, the last given. Rows marked as deleted become keys to be deleted.
 
-
-def _within(keys: pa.ChunkedArray, file: DataFile, field_id: int, schema: Schema) -> pa.Array | None:
-    """Per key, whether one column's value lies in the file's bounds; None where the file has none."""
-    kind = schema.find_type(field_id)
-    low, high = (file.lower_bounds or {}).get(field_id), (file.upper_bounds or {}).get(field_id)
-    if low is None or high is None or not isinstance(kind, PrimitiveType) or isinstance(kind, UUIDType | DecimalType):
-        return None
-    nulls = (file.null_value_counts or {}).get(field_id)
-    lower, upper = (pa.scalar(from_bytes(kind, raw), keys.type) for raw in (low, high))
-    inside = pc.and_(pc.greater_equal(keys, lower), pc.less_equal(keys, upper))
-    return pc.fill_null(inside, nulls is None or nulls > 0)
-
-
-def distinct_keys(batch: pa.Table, columns: KeyColumns) -> KeySet:
-    """The keys of a batch to be merged.
-
-    Raises:
-        PlatformError: `merge-duplicate-key` when a key stands more than once: which row should win cannot be told.
+    The whole batch is looked at before a row is written: one that comes as a reader waits in a file meanwhile, so memory has only its
+    keys.
     """
-    keys = KeySet(batch)
-    if len(keys) < batch.num_rows:
-        counted = batch.group_by(list(columns.names)).aggregate([([], "count_all")])
-        double = counted.filter(pc.greater(counted.column("count_all"), 1))
-        example = ", ".join(f"{name}={double.column(name)[0].as_py()!r}" for name in columns.names)
-        counted_as = "key" if double.num_rows == 1 else "keys"
-        raise PlatformError(
-            "merge-duplicate-key",
-            f"The data for {columns.identifier} has {double.num_rows} {counted_as} of {', '.join(columns.names)} more than once, "
-            f"e.g. {example}.",
-            "Keep one row per key in the transform, e.g. with QUALIFY row_number() OVER (PARTITION BY key ORDER BY ...) = 1.",
-        )
+    if not rule.sequence and rule.marker is None:
+        return Resolved(data)
+    conformer = Conformer(identifier, schema)
+    conformer.check(data.schema)
+    table = _held(conformer, data)
+    columns = KeyColumns.of(identifier, schema, keys)
+    batch = columns.of_rows(table)
+    sequence = KeyColumns.of(identifier, schema, rule.sequence).of_rows(table) if rule.sequence else None
+    win = np.ones(table.num_rows, bool)
+    if sequence is not None:
+        win = _winners(KeySet(batch).numbers(batch), sequence)
+    gone = np.zeros(table.num_rows, bool)
+    if rule.marker is not None:
+        gone = _marked(table, schema, identifier, *rule.marker) & win
+    keep = pa.array(win & ~gone)
+    deleted = _beside(batch, sequence).filter(pa.array(gone)) if gone.any() else None
+    return Resolved(_filtered(table, keep), deleted, int(np.count_nonzero(~win)))
+
+
+def _beside(keys: pa.Table, sequence: pa.Table | None) -> pa.Table:
+    for name in sequence.column_names if sequence is not None else ():
+        if name not in keys.column_names:
+            keys = keys.append_column(name, sequence.column(name))  # type: ignore[union-attr]
     return keys
 
 
-def keys_of_files(io: FileIO, files: Sequence[DataFile], columns: KeyColumns) -> pa.Table:
-    """The keys of all rows of data files, read from their key columns only."""
-    empty = columns.of_rows(empty_rows(arrow_schema_of(columns.schema)))
-    parts = [
-        columns.of_rows(block)
-        for file in files
-        for block in read_task(io, FileTask(file), columns.schema, columns.identifier, columns.roots)
-    ]
-    return pa.concat_tables([empty, *parts])
+def _held(conformer: Conformer, data: Data) -> pa.Table:
+    """The batch in the table's types; a reader's through a file that is unlinked at once and mapped into memory."""
+    if isinstance(data, pa.Table):
+        return conformer.conform(data)
+    with tempfile.NamedTemporaryFile(suffix=".arrow") as file:
+        with pa.ipc.new_file(file.name, conformer.target) as writer:
+            for block in blocks(data):
+                writer.write_table(conformer.conform(block))
+        return pa.ipc.open_file(pa.memory_map(file.name)).read_all()
 
 
-def without_keys(
-    io: FileIO,
-    metadata: TableMetadata,
-    live: Sequence[FileTask],
-    keys: KeySet,
-    columns: KeyColumns,
-    known: Mapping[str, list[DataFile] | None],
-) -> dict[str, list[DataFile] | None]:
-    """Per live file: None when it holds no affected key, else the files with its other rows (none when no row is left).
-
-    `known` has the answers of an earlier staging, which stay true because data files never change. Files written here are deleted
-    again when any of them fails.
-    """
-    answers = {task.path: known[task.path] for task in live if task.path in known}
-    asked = [task for task in live if task.path not in known]
-    candidates = [task for task in asked if len(keys) and keys.may_touch(task.data_file, columns)]
-    answers.update({task.path: None for task in asked})
-    written: list[DataFile] = []
-    try:
-        with ThreadPoolExecutor(_THREADS) as pool:
-            futures = {task.path: pool.submit(_rewrite, io, metadata, task, keys, columns, written) for task in candidates}
-        answers.update({path: future.result() for path, future in futures.items()})
-    except BaseException:
-        for file in written:
-            io.delete(file.file_path)
-        raise
-    return answers
-
-
-def _rewrite(
-    io: FileIO, metadata: TableMetadata, task: FileTask, keys: KeySet, columns: KeyColumns, written: list[DataFile]
-) -> list[DataFile] | None:
-    schema, identifier = metadata.schema(), columns.identifier
-    masks = [keys.contains(columns.of_rows(block)) for block in read_task(io, task, schema, identifier, columns.roots)]
-    hit = pa.chunked_array(masks, type=pa.bool_())
-    hits = pc.sum(hit).as_py() or 0
-    if not hits:
-        return None
-    if hits == len(hit):
-        return []
-
-    def left() -> Any:
+def _filtered(table: pa.Table, keep: pa.Array) -> pa.RecordBatchReader:
+    def left() -> Iterator[pa.RecordBatch]:
         start = 0
-        for block in read_task(io, task, schema, identifier):
-            mask = hit.slice(start, block.num_rows)
-            start += block.num_rows
-            yield from block.filter(pc.invert(mask)).to_batches()
+        for batch in table.to_batches(max_chunksize=1 << 17):
+            yield batch.filter(keep.slice(start, batch.num_rows))
+            start += batch.num_rows
 
-    writer = DataFileWriter(io, metadata, identifier, lenient=True)
-    files = writer.write(pa.RecordBatchReader.from_batches(arrow_schema_of(schema), left()))
-    written.extend(files)
-    return files
+    return pa.RecordBatchReader.from_batches(table.schema, left())
+
+
+def _winners(numbers: Numbers, sequence: pa.Table) -> npt.NDArray[np.bool_]:
+    """Per row whether it is its key's last, by sequence and then by its place in the batch."""
+    columns = {"key": pa.array(numbers), **{f"s{index}": column for index, column in enumerate(sequence.columns)}}
+    columns["place"] = pa.array(np.arange(len(numbers)))
+    order = np.asarray(pc.sort_indices(pa.table(columns), sort_keys=[(name, "ascending", "at_start") for name in columns]))
+    last = np.append(np.diff(numbers[order]) != 0, True) if len(order) else np.zeros(0, bool)
+    win = np.zeros(len(numbers), bool)
+    win[order[last]] = True
+    return win
+
+
+def _marked(table: pa.Table, schema: Schema, identifier: str, name: str, value: str | None) -> npt.NDArray[np.bool_]:
+    column = KeyColumns.of(identifier, schema, [name]).of_rows(table).column(0)
+    if value is not None:
+        wanted = literal(value).to(schema.find_type(name)).value
+        column = pc.equal(column, pa.scalar(wanted, column.type))
+    return np.asarray(pc.fill_null(column, False))
+
+
+def newer(one: pa.Table, other: pa.Table) -> npt.NDArray[np.bool_]:
+    """Row by row, whether the sequence of `one` is greater than that of `other`; the first column counts most, null is the least."""
+    result = np.zeros(one.num_rows, bool)
+    undecided = np.ones(one.num_rows, bool)
+    for mine, theirs in zip(one.columns, other.columns, strict=True):
+        null, others_null = np.asarray(pc.is_null(mine)), np.asarray(pc.is_null(theirs))
+        greater = np.asarray(pc.fill_null(pc.greater(mine, theirs), False)) | (~null & others_null)
+        equal = np.asarray(pc.fill_null(pc.equal(mine, theirs), False)) | (null & others_null)
+        result |= undecided & greater
+        undecided &= equal
+    return result
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Rows of one data file whose key is asked for, whether or not deletes have taken them: a file's never change."""
+
+    positions: Positions
+    numbers: Numbers
+    sequence: pa.Table | None
+
+    def live(self, deleted: Positions) -> Hits:
+        """Those not deleted."""
+        if not len(deleted) or not len(self.positions):
+            return self
+        keep = ~np.isin(self.positions, deleted, assume_unique=True)
+        sequence = self.sequence.filter(pa.array(keep)) if self.sequence is not None else None
+        return Hits(self.positions[keep], self.numbers[keep], sequence)
+
+
+@dataclass
+class Merge:
+    """What a merge asks of a table, and where it found it, from the first staging through every restage.
+
+    Args:
+        keys: names of the key columns.
+        rule: what wins, see `MergeRule`.
+        delete_keys: keys that go whatever their sequence.
+        replace: rows of the batch replace all rows of their keys, whatever their sequence; a key may stand several times.
+        deleted: of the batch's rows that are marked as deleted, keys and sequence.
+    """
+
+    keys: tuple[str, ...]
+    rule: MergeRule
+    delete_keys: pa.Table | None = None
+    replace: bool = False
+    deleted: pa.Table | None = None
+    affected: KeySet | None = None
+    ignored: int = 0
+    _written: dict[str, Numbers] = field(default_factory=dict)
+    _sequence: pa.Table | None = None
+    _hits: dict[str, Hits] = field(default_factory=dict)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether a row of the table that is newer than the batch's stays."""
+        return bool(self.rule.sequence) and not self.replace
+
+    def forget(self) -> None:
+        """The batch's files were written again: their rows stand elsewhere."""
+        self.affected = None
+        self._hits.clear()
+
+    def find(
+        self, io: FileIO, identifier: str, schema: Schema, files: Sequence[DataFile], live: Sequence[FileTask]
+    ) -> tuple[dict[str, tuple[FileTask, Positions]], dict[str, Positions]]:
+        """The rows of live files that leave, by location, and the rows of the batch's own files that are too old to be written."""
+        columns = KeyColumns.of(identifier, schema, self.keys)
+        sequence = KeyColumns.of(identifier, schema, self.rule.sequence) if self.conditional else None
+        if self.affected is None:
+            self._read_batch(io, columns, sequence, files)
+        found = self._find(io, columns, sequence, live)
+        lost = self._lost(found) if sequence is not None else None
+        if lost is not None and lost.any():
+            found = [(task, Hits(hits.positions[keep], hits.numbers, None)) for task, hits in found for keep in [~lost[hits.numbers]]]
+            self.ignored = int(np.count_nonzero(lost))
+        else:
+            self.ignored = 0
+        doomed = {task.path: (task, hits.positions) for task, hits in found if len(hits.positions)}
+        late = {path: np.flatnonzero(lost[numbers]) for path, numbers in self._written.items()} if lost is not None else {}
+        return doomed, {path: positions for path, positions in late.items() if len(positions)}
+
+    def _read_batch(self, io: FileIO, columns: KeyColumns, sequence: KeyColumns | None, files: Sequence[DataFile]) -> None:
+        read = [_read_keys(io, file.file_path, columns, sequence) for file in files]
+        empty = columns.of_rows(empty_rows(arrow_schema_of(columns.narrow)))
+        batch = pa.concat_tables([empty, *(keys for keys, _ in read)])
+        if not self.replace:
+            refuse_duplicates(batch, columns)
+        marked = [self.deleted.select(list(columns.names))] if self.deleted is not None else []
+        given = [columns.of_given(self.delete_keys)] if self.delete_keys is not None else []
+        self.affected = KeySet(pa.concat_tables([batch, *marked, *given]))
+        numbers = [self.affected.numbers(keys) for keys, _ in read]
+        self._written = {file.file_path: one for file, one in zip(files, numbers, strict=True)}
+        if sequence is not None:
+            parts = [one for _, one in read if one is not None]
+            parts += [self.deleted.select(list(sequence.names))] if self.deleted is not None else []
+            own = np.concatenate([*numbers, *(self.affected.numbers(keys) for keys in marked)]) if parts else np.zeros(0, np.int64)
+            where = np.full(len(self.affected), -1)
+            where[own] = np.arange(len(own))
+            for keys in given:
+                where[self.affected.numbers(keys)] = -1  # they go whatever their sequence
+            self._where, self._sequence = where, pa.concat_tables(parts) if parts else None
+
+    _where: Numbers = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def _find(self, io: FileIO, columns: KeyColumns, sequence: KeyColumns | None, live: Sequence[FileTask]) -> list[tuple[FileTask, Hits]]:
+        affected = self.affected
+        assert affected is not None  # noqa: S101 - `find` has read it
+        near = [task for task in live if task.path in self._hits or affected.may_touch(file_bounds(task.data_file, columns))]
+
+        def hits(task: FileTask) -> Hits:
+            known = self._hits.get(task.path)
+            raw = known if known is not None else _scan(io, task.path, affected, columns, sequence)
+            self._hits[task.path] = raw
+            return raw.live(deleted_positions(io, task.path, task.deletes)) if task.deletes and len(raw.positions) else raw
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            return list(zip(near, pool.map(hits, near), strict=True))
+
+    def _lost(self, found: Sequence[tuple[FileTask, Hits]]) -> npt.NDArray[np.bool_]:
+        """Per key of the set, whether the table has a newer row of it than the batch."""
+        lost = np.zeros(len(self.affected or ()), bool)
+        for _, hits in found:
+            compared = np.flatnonzero(self._where[hits.numbers] >= 0)
+            if not len(compared) or hits.sequence is None or self._sequence is None:
+                continue
+            mine = self._sequence.take(pa.array(self._where[hits.numbers[compared]]))
+            older = newer(hits.sequence.take(pa.array(compared)), mine)
+            lost[hits.numbers[compared[older]]] = True
+        return lost
+
+
+def _read_keys(io: FileIO, path: str, columns: KeyColumns, sequence: KeyColumns | None) -> tuple[pa.Table, pa.Table | None]:
+    """The keys, and the sequence, of all rows of a data file."""
+    parts = [(keys, extra) for _, keys, extra in _key_blocks(io, path, None, columns, sequence)]
+    keys = pa.concat_tables([one for one, _ in parts])
+    return keys, pa.concat_tables([one for _, one in parts if one is not None]) if sequence is not None else None
+
+
+def _scan(io: FileIO, path: str, affected: KeySet, columns: KeyColumns, sequence: KeyColumns | None) -> Hits:
+    positions, numbers, sequences = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], []
+    for start, keys, extra in _key_blocks(io, path, affected, columns, sequence):
+        found, known = affected.find(keys)
+        positions.append(found + start)
+        numbers.append(known)
+        if extra is not None:
+            sequences.append(extra.take(pa.array(found)))
+    return Hits(np.concatenate(positions), np.concatenate(numbers), pa.concat_tables(sequences) if sequences else None)
+
+
+def _key_blocks(
+    io: FileIO, path: str, affected: KeySet | None, columns: KeyColumns, sequence: KeyColumns | None
+) -> Iterator[tuple[int, pa.Table, pa.Table | None]]:
+    """Row group by row group: position of the first row, keys, sequence. Row groups that hold none of the keys asked for are left out."""
+    wanted = columns if sequence is None else KeyColumns.of(columns.identifier, columns.schema, (*columns.names, *sequence.names))
+    conformer = Conformer(columns.identifier, wanted.narrow, lenient=True)
+    with io.new_input(path).open() as stream:
+        file = pq.ParquetFile(stream)
+        leaves = {file.schema.column(index).path: index for index in range(len(file.schema))}
+        have = [name for name in dict.fromkeys(wanted.names) if name in leaves]
+        start = 0
+        for index in range(file.metadata.num_row_groups):
+            group = file.metadata.row_group(index)
+            if affected is None or affected.may_touch(group_bounds(group, leaves, columns)):
+                rows = file.read_row_group(index, columns=have, use_threads=False) if have else _absent(group.num_rows)
+                rows = conformer.conform(rows)
+                yield start, columns.of_rows(rows), sequence.of_rows(rows) if sequence is not None else None
+            start += group.num_rows
+
+
+def _absent(rows: int) -> pa.Table:
+    """Rows of a file that is older than all key columns: nothing but their number."""
+    return pa.table({"": pa.nulls(rows)})

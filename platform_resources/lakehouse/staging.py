@@ -1,7 +1,8 @@
 """A write, staged: files on disk, a would-be metadata file for the audit, then exactly one commit, a refusal or nothing.
 
 A write is one snapshot, with schema change, properties and stamp in the same transaction. It is committed exactly as it was audited:
-nothing here rebases silently. How rows become files is `parquet`'s, which rows a merge removes is `merge`'s.
+nothing here rebases silently. How rows become files is `parquet`'s, which rows a merge removes is `merge`'s, how they leave their files
+is `deletes`'.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import pyarrow as pa
 from pyiceberg.exceptions import (
@@ -23,10 +24,12 @@ from pyiceberg.exceptions import (
     ServerError,
     ServiceUnavailableError,
 )
+from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.serializers import ToOutputFile
 from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Operation
 from pyiceberg.table.update import (
@@ -47,18 +50,21 @@ from platform_resources.failpoints import failpoint
 from platform_resources.lakehouse.catalog import AssertSnapshotKnown, Lakehouse, LocalRequirement
 from platform_resources.lakehouse.catalog_server import CatalogUnreachable
 from platform_resources.lakehouse.conforming import arrow_schema_of
+from platform_resources.lakehouse.deletes import Edit, Edits, Strategy, dangling, delete_files, rows_in_partitions
 from platform_resources.lakehouse.evolution import evolve
 from platform_resources.lakehouse.expiry import expire_in_passing
-from platform_resources.lakehouse.files import FileTask, changed_entries, live_tasks, partition_key, read_task
-from platform_resources.lakehouse.merge import KeyColumns, KeySet, distinct_keys, keys_of_files, without_keys
+from platform_resources.lakehouse.files import FileTask, Positions, changed_entries, live_rows, live_tasks, partition_key, read_task
+from platform_resources.lakehouse.merge import Merge, resolve
 from platform_resources.lakehouse.parquet import Data, DataFileWriter, total_rows
 from platform_resources.lakehouse.partitions import parse_partition, partition_name
 from platform_resources.lakehouse.reading import files_relation_sql, metadata_scan_sql
 from platform_resources.lakehouse.stamp import (
     LAST_CHANGE,
+    MERGED,
     RUN_ID,
     Stamp,
     ancestors,
+    compact_json,
     last_change,
     read_epoch,
     read_position,
@@ -179,20 +185,36 @@ class _Work:
     fence: Fence
     scope: PartitionScope | None = None
     partition: Record | None = None
-    merge: _Merge | None = None
+    merge: Merge | None = None
     files: list[DataFile] = field(default_factory=list)
     files_schema: Schema | None = None
+    duplicates: int = 0
+
+    def __post_init__(self) -> None:
+        name, rule = self.definition.identifier, self.definition.merge
+        self.edits = Edits(name, cast("Strategy", rule.strategy))
+        self.own_edits = Edits(name, "copy-on-write")
+
+    @property
+    def written(self) -> list[DataFile]:
+        """Every file that stands written for it."""
+        return [*self.files, *self.edits.written, *self.own_edits.written]
 
 
-@dataclass
-class _Merge:
-    """A merge by key: its keys and, per live file, what is left of it."""
+@dataclass(frozen=True)
+class _Removals:
+    """What leaves the table and what comes in its place, as staged on one head.
 
-    keys: tuple[str, ...]
-    delete_keys: pa.Table | None
-    replace_keys: bool
-    affected: KeySet | None = None
-    left: dict[str, list[DataFile] | None] = field(default_factory=dict)
+    `removed` are data files, `dropped` delete files that go; `written` the files of the rows given, `rewritten` what is left of
+    removed ones, `deletes` the new delete files of files that stay. `after` are the tasks of the table as it will be.
+    """
+
+    written: tuple[DataFile, ...]
+    removed: tuple[DataFile, ...] = ()
+    rewritten: tuple[DataFile, ...] = ()
+    deletes: tuple[DataFile, ...] = ()
+    dropped: tuple[DataFile, ...] = ()
+    after: tuple[FileTask, ...] | None = None
 
 
 class StagedWrite:
@@ -205,7 +227,8 @@ class StagedWrite:
         snapshot_id: of the snapshot that a commit would publish; a restage changes it.
         stamp: what the write says of itself.
         schema: the table's schema after the commit.
-        written: data files of the given rows; `rewritten` what a merge left of others; `removed` files that go.
+        written: data files of the given rows; `rewritten` what a merge left of others; `removed` data files that go.
+        deletes: position delete files for rows of data files that stay; `dropped` delete files that go.
     """
 
     table: Table
@@ -216,6 +239,8 @@ class StagedWrite:
     written: Sequence[DataFile]
     rewritten: Sequence[DataFile]
     removed: Sequence[DataFile]
+    deletes: Sequence[DataFile]
+    dropped: Sequence[DataFile]
 
     def __init__(self, work: _Work, table: Table) -> None:
         self._work = work
@@ -247,17 +272,19 @@ class StagedWrite:
     @property
     def partitions(self) -> list[str]:
         """Names of the partitions that the write touches, sorted; [""] for a table without partitions."""
-        spec = self._transaction.table_metadata.spec()
-        return sorted(partition_name(spec, self.schema, record) for record in self._touched())
+        specs = self._transaction.table_metadata.specs()
+        return sorted({partition_name(specs[spec_id], self.schema, record) for spec_id, record in self._touched()})
 
     def audit_relation(self, con: duckdb.DuckDBPyConnection, *, scope: Scope) -> str:
         """SQL text usable in FROM: the written rows (`commit`), the touched partitions (`partition`), the would-be table (`table`)."""
         self._require_open()
         if scope == "commit":
             return files_relation_sql(self.schema, [FileTask(file) for file in self.written])
-        if scope == "partition" and self._transaction.table_metadata.spec().fields:
-            touched = {partition_key(record) for record in self._touched()}
-            return files_relation_sql(self.schema, [task for task in self._after() if partition_key(task.data_file.partition) in touched])
+        after = self._after() if scope == "partition" and self._transaction.table_metadata.spec().fields else None
+        specs = {spec_id for spec_id, _ in self._touched()} | {self._spec_id(task.data_file) for task in after or ()}
+        if after is not None and len(specs) == 1:  # files of another spec may hold rows of any partition
+            touched = {partition_key(record) for _, record in self._touched()}
+            return files_relation_sql(self.schema, [task for task in after if partition_key(task.data_file.partition) in touched])
         return metadata_scan_sql(self.audit_metadata)
 
     def commit(self) -> Commit:
@@ -284,8 +311,7 @@ class StagedWrite:
             raise CommitConflict(f"{self._work.definition.identifier} is being committed to by too many others")
         failpoint("after-commit")
         self._state = "committed"
-        self._delete(self._producer.superseded_manifests())
-        self._drop_audit()
+        self._tidy_up()
         committed = self._committed()
         expire_in_passing(self._work.lakehouse, self.table)
         return committed
@@ -338,8 +364,7 @@ class StagedWrite:
         else:
             raise CommitConflict(f"{self._work.definition.identifier} is being committed to by too many others")
         self._state = "refused"
-        self._delete(self._producer.superseded_manifests())
-        self._drop_audit()
+        self._tidy_up()
 
     def discard(self) -> None:
         """Delete every file of this write: data files, manifests, the audit file. A committed write stays."""
@@ -395,25 +420,24 @@ class StagedWrite:
         metadata = transaction.table_metadata
         if work.files_schema is not None and work.files and work.files_schema.as_struct() != metadata.schema().as_struct():
             self._write_again(transaction)
-        self.removed, self.rewritten = _removals(work, table, transaction)
-        kind = Overwrite if self.removed else Append
-        with kind(
-            operation=Operation.OVERWRITE if self.removed else Operation.APPEND,
-            transaction=transaction,
-            io=table.io,
-            snapshot_properties=work.stamp.summary(),
-        ) as producer:
-            changed = producer.snapshot_id if work.files or self.rewritten or self.removed else last_change(table)
-            producer.snapshot_properties |= {} if changed is None else {LAST_CHANGE: str(changed)}
-            for file in (*work.files, *self.rewritten):
+        found = _removals(work, table, transaction)
+        gone = [file.file_path for file in (*found.removed, *found.dropped)]
+        common: dict[str, Any] = {"transaction": transaction, "io": table.io, "snapshot_properties": _summary(work)}
+        overwrites = bool(gone or found.deletes)
+        if overwrites:
+            common |= {"gone": gone, "deletes": found.deletes}
+        producer = Overwrite(operation=Operation.OVERWRITE, **common) if overwrites else Append(operation=Operation.APPEND, **common)
+        changed = producer.snapshot_id if found.written or overwrites else last_change(table)
+        producer.snapshot_properties |= {} if changed is None else {LAST_CHANGE: str(changed)}
+        with producer:
+            for file in (*found.written, *found.rewritten):
                 producer.append_data_file(file)
-            for file in self.removed:
-                producer.delete_data_file(file)
-        self.table, self._transaction, self._producer = table, transaction, producer
+        self.table, self._transaction, self._producer, self._found = table, transaction, producer, found
         self._parent = table.metadata.current_snapshot_id
         self.schema, self.snapshot_id = metadata.schema(), producer.snapshot_id
-        self.written, self.rows = tuple(work.files), total_rows(work.files)
-        self.operation = "overwrite" if self.removed else "append"
+        self.written, self.rows = found.written, total_rows(found.written)
+        self.removed, self.rewritten, self.deletes, self.dropped = found.removed, found.rewritten, found.deletes, found.dropped
+        self.operation = "overwrite" if overwrites else "append"
 
     def _refuse_beaten(self, table: Table) -> None:
         """Refuse to replace what another run replaced after this write was staged: neither run has seen the other's rows.
@@ -452,23 +476,30 @@ class StagedWrite:
         writer = DataFileWriter(transaction.io, metadata, name)
         work.files = writer.write(pa.RecordBatchReader.from_batches(arrow_schema_of(metadata.schema()), blocks))
         work.files_schema = metadata.schema()
+        work.own_edits.withdraw(transaction.io)
+        work.edits.withdraw(transaction.io)
         if work.merge is not None:
-            self._delete(_paths(work.merge.left.values()))
-            work.merge.left.clear()
+            work.merge.forget()
         self._delete(file.file_path for file in old)
 
-    def _touched(self) -> list[Record]:
-        found = {partition_key(file.partition): file.partition for file in (*self.written, *self.removed)}
-        if self._work.partition is not None:
-            found.setdefault(partition_key(self._work.partition), self._work.partition)
-        for record in self._work.scope.records if self._work.scope is not None else ():
-            found.setdefault(partition_key(record), record)
-        return list(found.values())
+    def _spec_id(self, file: DataFile) -> int:
+        """Of a file that was read from a manifest its own, of one that was just written the table's."""
+        return getattr(file, "_spec_id", self._transaction.table_metadata.default_spec_id)
 
-    def _after(self) -> list[FileTask]:
-        gone = {file.file_path for file in self.removed}
+    def _touched(self) -> list[tuple[int, Record]]:
+        """Spec and partition of every file that comes, goes or loses rows, and of the partitions that were asked for."""
+        default = self._transaction.table_metadata.default_spec_id
+        named = [self._work.partition] if self._work.partition is not None else []
+        asked = [*named, *(self._work.scope.records if self._work.scope is not None else ())]
+        files = [(self._spec_id(file), file.partition) for file in (*self.written, *self.removed, *self.deletes)]
+        found = {(spec_id, partition_key(record)): record for spec_id, record in [*files, *((default, record) for record in asked)]}
+        return [(spec_id, record) for (spec_id, _), record in found.items()]
+
+    def _after(self) -> Sequence[FileTask]:
+        if self._found.after is not None:
+            return self._found.after
         before = live_tasks(self.table.io, self.table.current_snapshot(), self._work.definition.identifier)
-        return [task for task in before if task.path not in gone] + [FileTask(file) for file in (*self.written, *self.rewritten)]
+        return [*before, *(FileTask(file) for file in self.written)]
 
     def _landed(self) -> bool:
         """Whether the commit took place although its call failed; the table is then read again."""
@@ -501,14 +532,14 @@ class StagedWrite:
     def _committed(self) -> Commit:
         snapshot = self.table.metadata.snapshot_by_id(self.snapshot_id)
         summary = dict(snapshot.summary.additional_properties) if snapshot and snapshot.summary else {}
-        files = (*self.written, *self.rewritten)
+        files = (*self.written, *self.rewritten, *self.deletes)
         return Commit(
             snapshot_id=self.snapshot_id,
             parent_id=self._parent,
             rows=self.rows,
-            table_rows=int(summary.get("total-records", 0)),
+            table_rows=live_rows(summary),
             metadata_location=self.table.metadata_location,
-            data_files=len(files),
+            data_files=len(self.written) + len(self.rewritten),
             bytes=sum(file.file_size_in_bytes for file in files),
             summary=summary,
         )
@@ -516,6 +547,13 @@ class StagedWrite:
     def _require_open(self) -> None:
         if self._state != "open":
             raise RuntimeError(f"this write of {self._work.definition.identifier} is already {self._state}")
+
+    def _tidy_up(self) -> None:
+        """What was written on the way and is no part of the snapshot goes."""
+        self._delete(self._producer.superseded_manifests())
+        kept = {file.file_path for file in self.written}
+        delete_files(self._io, (file for file in self._work.files if file.file_path not in kept))
+        self._drop_audit()
 
     def _withdraw(self) -> None:
         self._producer.abandon()
@@ -527,9 +565,7 @@ class StagedWrite:
             self._audit = None
 
     def _delete_data(self) -> None:
-        self._delete(file.file_path for file in self._work.files)
-        if self._work.merge is not None:
-            self._delete(_paths(self._work.merge.left.values()))
+        delete_files(self._io, self._work.written)
 
     def _delete(self, paths: Iterable[str]) -> None:
         for path in paths:
@@ -537,45 +573,64 @@ class StagedWrite:
                 self._io.delete(path)
 
 
-def _paths(groups: Iterable[list[DataFile] | None]) -> list[str]:
-    return [file.file_path for group in groups for file in group or ()]
+def _summary(work: _Work) -> dict[str, str]:
+    """The snapshot properties: the stamp and, of a merge, the rows of its batch that are not in the table."""
+    left_out = {"duplicates": work.duplicates, "ignored": work.merge.ignored if work.merge is not None else 0}
+    told = {name: count for name, count in left_out.items() if count}
+    return {**work.stamp.summary(), **({MERGED: compact_json(told)} if told else {})}
 
 
-def _removals(work: _Work, table: Table, transaction: StagingTransaction) -> tuple[list[DataFile], list[DataFile]]:
-    """The live files that go, and the files written in their place with the rows that stay."""
+def _removals(work: _Work, table: Table, transaction: StagingTransaction) -> _Removals:
+    """What leaves the head that the write is staged on. Files written for an earlier head are used again where they are right."""
     if work.scope is None and work.merge is None:
-        return [], []
-    tasks = live_tasks(table.io, table.current_snapshot(), work.definition.identifier)
-    if work.merge is not None:
-        return _merge_removals(work, work.merge, tasks, transaction)
-    live = [task.data_file for task in tasks]
-    if work.scope is None or work.scope.kind == "table" or not transaction.table_metadata.spec().fields:
-        return ([], []) if work.scope and work.scope.kind == "present" and not work.files else (live, [])
-    if work.scope.kind == "named":
-        gone = {partition_key(work.partition or Record())}
-    else:
-        gone = {partition_key(file.partition) for file in work.files} | {partition_key(record) for record in work.scope.records}
-    return [file for file in live if partition_key(file.partition) in gone], []
-
-
-def _merge_removals(
-    work: _Work, merge: _Merge, live: list[FileTask], transaction: StagingTransaction
-) -> tuple[list[DataFile], list[DataFile]]:
+        return _Removals(tuple(work.files))
     io, metadata = transaction.io, transaction.table_metadata
-    columns = KeyColumns.of(work.definition.identifier, metadata.schema(), merge.keys)
-    if merge.affected is None:
-        batch = keys_of_files(io, work.files, columns)
-        if not merge.replace_keys:
-            distinct_keys(batch, columns)
-        deleted = [columns.of_given(merge.delete_keys)] if merge.delete_keys is not None else []
-        merge.affected = KeySet(pa.concat_tables([batch, *deleted]))
-    before = merge.left
-    merge.left = without_keys(io, metadata, live, merge.affected, columns, before)
-    for path in _paths(group for name, group in before.items() if name not in merge.left):
-        with suppress(OSError):
-            io.delete(path)
-    removed = [task.data_file for task in live if merge.left[task.path] is not None]
-    return removed, [kept for file in removed for kept in merge.left[file.file_path] or ()]
+    live = live_tasks(table.io, table.current_snapshot(), work.definition.identifier)
+    whole: list[FileTask] = []
+    late: dict[str, Positions] = {}
+    if work.merge is not None:
+        doomed, late = work.merge.find(io, work.definition.identifier, metadata.schema(), work.files, live)
+    else:
+        whole, doomed = _overwritten(work, live, io, metadata)
+    edits = work.edits.apply(io, metadata, doomed)
+    written = _accepted(work, io, metadata, late)
+    removed = [*(task.data_file for task in whole), *(edit.task.data_file for edit in edits if edit.rewritten is not None)]
+    rewritten = [file for edit in edits for file in edit.rewritten or ()]
+    return _Removals(
+        tuple(written), tuple(removed), tuple(rewritten),
+        tuple(edit.delete for edit in edits if edit.delete is not None),
+        tuple(dangling(live, edits, removed)),
+        tuple(_tasks_after(live, edits, removed, [*written, *rewritten])),
+    )  # fmt: skip
+
+
+def _accepted(work: _Work, io: FileIO, metadata: TableMetadata, late: Mapping[str, Positions]) -> list[DataFile]:
+    """The files of the rows given, written again without those that came too late."""
+    own = {file.file_path: (FileTask(file), late[file.file_path]) for file in work.files if file.file_path in late}
+    left = {edit.task.path: edit.rewritten or () for edit in work.own_edits.apply(io, metadata, own)}
+    return [kept for file in work.files for kept in left.get(file.file_path, (file,))]
+
+
+def _tasks_after(live: Sequence[FileTask], edits: Sequence[Edit], removed: Sequence[DataFile], added: Sequence[DataFile]) -> list[FileTask]:
+    gone = {file.file_path for file in removed}
+    edited = {edit.task.path: edit.after for edit in edits}
+    stay = [edited.get(task.path) or task for task in live if task.path not in gone]
+    return [*stay, *(FileTask(file) for file in added)]
+
+
+def _overwritten(
+    work: _Work, live: Sequence[FileTask], io: FileIO, metadata: TableMetadata
+) -> tuple[list[FileTask], dict[str, tuple[FileTask, Positions]]]:
+    """The tasks that an overwrite removes whole, and rows of files of older partition specs, which hold rows of any partition."""
+    scope = work.scope
+    if scope is None or scope.kind == "table" or not metadata.spec().fields:
+        return ([], {}) if scope is not None and scope.kind == "present" and not work.files else (list(live), {})
+    records = [work.partition or Record()] if scope.kind == "named" else [*(file.partition for file in work.files), *scope.records]
+    gone = {partition_key(record): record for record in records}
+    now = metadata.default_spec_id
+    whole = [task for task in live if task.data_file.spec_id == now and partition_key(task.data_file.partition) in gone]
+    older = [task for task in live if task.data_file.spec_id != now]
+    return whole, rows_in_partitions(io, metadata, work.definition.identifier, older, list(gone)) if older and gone else {}
 
 
 def stage_append(lakehouse: Lakehouse, definition: TableDefinition, data: Data, stamp: Stamp, *, fence: Fence = Fence()) -> StagedWrite:
@@ -613,7 +668,11 @@ def stage_merge(
     replace_keys: bool = False,
     fence: Fence = Fence(),
 ) -> StagedWrite:
-    """Stage a merge by key, copy-on-write, in one snapshot; files without an affected key stay as they are.
+    """Stage a merge by key in one snapshot, as the definition's `MergeRule` says; files without an affected key stay as they are.
+
+    Where the rule has a sequence, the newest row of a key wins: rows of the batch that are older than the table's are left out and
+    counted as `ignored` in the snapshot's `sdp.merge`, older ones in the batch itself as `duplicates`. Equal ones: the batch's
+    wins over the table's, the last given over those before it. A deleted row leaves nothing behind to compare with.
 
     Args:
         lakehouse: where the table is.
@@ -621,14 +680,16 @@ def stage_merge(
         data: the rows to be merged.
         stamp: what the write says of itself.
         keys: dotted names of the key columns. Two nulls are the same key.
-        delete_keys: keys, one column per key column, whose rows go whether or not `data` has the key.
-        replace_keys: `data` may have several rows per key: all rows of each key in `delete_keys` or `data` are replaced by them.
+        delete_keys: keys, one column per key column, whose rows go whether or not `data` has the key, and whatever their sequence.
+        replace_keys: `data` are all rows of each key in `delete_keys` or `data`, several per key where no sequence is declared; they
+            replace what the table has, whatever its sequence.
         fence: what must hold on the head.
 
     Raises:
         PlatformError: `merge-duplicate-key`, `key-unknown`, `key-missing`; also as `stage_append`.
     """
-    return _stage_new(_Work(lakehouse, definition, stamp, fence, merge=_Merge(keys, delete_keys, replace_keys)), data)
+    merge = Merge(keys, definition.merge, delete_keys, replace_keys)
+    return _stage_new(_Work(lakehouse, definition, stamp, fence, merge=merge), data)
 
 
 def stage_empty(lakehouse: Lakehouse, definition: TableDefinition, stamp: Stamp, *, fence: Fence = Fence()) -> StagedWrite:
@@ -643,16 +704,28 @@ def _stage_new(work: _Work, data: Data | None) -> StagedWrite:
         transaction = StagingTransaction(table)
         evolve(transaction, work.definition)
         work.files_schema = transaction.table_metadata.schema()
+        data = _resolved(work, data)
         work.files = DataFileWriter(transaction.io, transaction.table_metadata, work.definition.identifier).write(data)
         failpoint("after-data-files")
     try:
         _refuse_outside(work, table)
         return StagedWrite(work, table)
     except BaseException:
-        for path in [file.file_path for file in work.files] + _paths(work.merge.left.values() if work.merge else ()):
-            with suppress(OSError):
-                table.io.delete(path)
+        delete_files(table.io, work.written)
         raise
+
+
+def _resolved(work: _Work, data: Data) -> Data:
+    """The batch as the definition's merge rule leaves it; so too where a merged product is recomputed whole."""
+    definition, keys = work.definition, work.merge.keys if work.merge is not None else work.definition.primary_key
+    whole = work.merge is None and work.scope is not None and definition.write_mode == "merge" and bool(keys)
+    if work.files_schema is None or not (whole or work.merge is not None):
+        return data
+    found = resolve(data, work.files_schema, definition.identifier, keys, definition.merge)
+    work.duplicates = found.duplicates
+    if work.merge is not None:
+        work.merge.deleted = found.deleted
+    return found.data
 
 
 def _refuse_outside(work: _Work, table: Table) -> None:

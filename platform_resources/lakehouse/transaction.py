@@ -7,13 +7,13 @@ This is the only module that leans on PyIceberg's private parts; what it takes f
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
 from pyiceberg.exceptions import ValidationException
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import ManifestContent, ManifestEntry, ManifestEntryStatus, ManifestFile, ManifestWriter, ManifestWriterV2
+from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntry, ManifestEntryStatus, ManifestFile, ManifestWriter, ManifestWriterV2
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table, TableProperties, Transaction
@@ -29,8 +29,8 @@ from pyiceberg.table.update import (
     _TableMetadataUpdateContext,
     _update_table_metadata_log,
 )
-from pyiceberg.table.update.snapshot import _FastAppendFiles, _OverwriteFiles, _SnapshotProducer
-from pyiceberg.typedef import EMPTY_DICT
+from pyiceberg.table.update.snapshot import _FastAppendFiles, _SnapshotProducer
+from pyiceberg.typedef import EMPTY_DICT, Record
 from pyiceberg.types import StructType
 from pyiceberg.utils.datetime import datetime_to_millis
 from pyiceberg.utils.properties import property_as_bool, property_as_int
@@ -193,10 +193,6 @@ class Append(_Tidy, _FastAppendFiles):
     """Files added in one snapshot of operation `append`; with no files, an empty snapshot."""
 
 
-class Overwrite(_Tidy, _OverwriteFiles):
-    """Files removed and files added in ONE snapshot of operation `overwrite`."""
-
-
 class DeleteManifestWriter(ManifestWriterV2):
     """Writes a manifest of delete files; PyIceberg's writes data files only."""
 
@@ -307,3 +303,35 @@ class Replace(_Tidy, _FastAppendFiles):
             file_sequence_number=entry.file_sequence_number,
             data_file=entry.data_file,
         )
+
+
+class Overwrite(Replace):
+    """Data and delete files removed and added in ONE snapshot of operation `overwrite`.
+
+    Args:
+        gone: as of `Replace`.
+        deletes: position delete files to be added; the partition spec of each is that of the data file it is about.
+    """
+
+    def __init__(self, *, deletes: Sequence[DataFile] = (), **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._added_deletes = tuple(deletes)
+
+    def _process_manifests(self, manifests: list[ManifestFile]) -> list[ManifestFile]:
+        added = []
+        for spec_id in sorted({file.spec_id for file in self._added_deletes}):
+            files = [file for file in self._added_deletes if file.spec_id == spec_id]
+            added.append(self._write(spec_id, ManifestContent.DELETES, [self._new(file) for file in files]))
+        return super()._process_manifests(added + manifests)
+
+    def _new(self, file: DataFile) -> ManifestEntry:
+        return ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, snapshot_id=self._snapshot_id, data_file=file)
+
+    def _summary(self, snapshot_properties: dict[str, str] = EMPTY_DICT) -> Summary:
+        data = self._added_data_files  # without a partition a file is counted only; its spec may not be the table's
+        counted = [DataFile(*(Record() if index == 3 else value for index, value in enumerate(file._data))) for file in self._added_deletes]
+        self._added_data_files = [*data, *counted]
+        try:
+            return super()._summary(snapshot_properties)
+        finally:
+            self._added_data_files = data

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyiceberg.io.pyarrow import compute_statistics_plan, data_file_statistics_from_parquet_metadata, parquet_path_to_id_mapping
-from pyiceberg.table.snapshots import Operation, Summary
+from pyiceberg.table.snapshots import Operation
 from pyiceberg.transforms import DayTransform, IdentityTransform
 from pyiceberg.types import DoubleType, IntegerType, ListType, LongType, NestedField, StringType, StructType, TimestamptzType
 
@@ -24,7 +24,7 @@ from platform_resources.lakehouse.files import live_files, live_tasks
 from platform_resources.lakehouse.reading import arrow_table, duckdb_scan_sql, files_scan_sql, polars_scan, snapshot_at
 from platform_resources.lakehouse.staging import publish, stage_append, stage_empty, stage_merge
 from platform_resources.lakehouse.stamp import Stamp
-from platform_resources.lakehouse.transaction import Overwrite, StagingTransaction
+from platform_resources.lakehouse.transaction import Replace, StagingTransaction
 from tests.lakehouse.tables import define, orders, read, rows, table_of
 from tests.lakehouse.test_round_trip import VALUES, given_rows
 
@@ -109,18 +109,12 @@ def _compact(table) -> None:  # type: ignore[no-untyped-def]
     """What a maintenance job does: the same rows in one file, as a REPLACE snapshot."""
     from platform_resources.lakehouse.parquet import DataFileWriter
 
-    class Replace(Overwrite):
-        def _summary(self, snapshot_properties=None):  # type: ignore[no-untyped-def]
-            return Summary(operation=Operation.REPLACE, **super()._summary(snapshot_properties or {}).additional_properties)
-
-    files = live_files(table.io, table.current_snapshot(), "t")
+    gone = [file.file_path for file in live_files(table.io, table.current_snapshot(), "t")]
     transaction = StagingTransaction(table)
     new = DataFileWriter(table.io, table.metadata, "t").write(arrow_table(table))
-    with Replace(operation=Operation.OVERWRITE, transaction=transaction, io=table.io) as producer:
+    with Replace(operation=Operation.REPLACE, gone=gone, transaction=transaction, io=table.io) as producer:
         for file in new:
             producer.append_data_file(file)
-        for file in files:
-            producer.delete_data_file(file)
     table._do_commit(*transaction.staged)
 
 
