@@ -6,7 +6,6 @@ A product is read at one snapshot, by the engine's own reader. Following a produ
 # ruff: noqa: S608 - SQL is put together here from quoted names and the platform's own texts
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -25,7 +24,7 @@ from platform_resources.engines.tracing import function_name, product_of
 from platform_resources.engines.types import quote
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.catalog import Lakehouse
-from platform_resources.lakehouse.reading import arrow_table, branch_unknown, duckdb_scan_sql, polars_scan, snapshot_at
+from platform_resources.lakehouse.reading import arrow_table, branch_unknown, duckdb_scan_sql, parse_when, polars_scan, snapshot_at
 
 if TYPE_CHECKING:
     import polars as pl
@@ -54,10 +53,7 @@ class Source:
         A text that is neither id nor time is taken for a name: `refused/<run>` is the write that this run was refused. Whether there is
         such a one shows at reading: `snapshot-unknown`, `branch-unknown`.
         """
-        if isinstance(when, str):
-            with suppress(ValueError):
-                when = int(when) if when.isdigit() and len(when) > 8 else datetime.fromisoformat(when)
-        return replace(self, when=when)
+        return replace(self, when=parse_when(when) if isinstance(when, str) else when)
 
     def duckdb(self, con: duckdb.DuckDBPyConnection | None = None) -> duckdb.DuckDBPyRelation:
         """A DuckDB relation, on `con` (which must have the iceberg extension) or on a session of its own.

@@ -34,6 +34,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "query": ("products", "Ask SQL over all products."),
         "list": ("products", "All products, with owner, kind and rows."),
         "show": ("showing", "One product: columns, promises, owners, inputs, readers."),
+        "table": ("tables", "A product's table: its history, taking it back, naming snapshots."),
         "status": ("status", "How fresh and how healthy each product is."),
     },
     "Build": {

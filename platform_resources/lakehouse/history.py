@@ -5,11 +5,10 @@ How long history is kept is `expiry`'s; reading at a snapshot, a tag or a time i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from pyiceberg.exceptions import BadRequestError, CommitFailedException
 from pyiceberg.table import Table
@@ -27,7 +26,7 @@ from platform_resources.errors import PlatformError
 from platform_resources.failpoints import failpoint
 from platform_resources.lakehouse.catalog import AssertSnapshotKnown, Lakehouse
 from platform_resources.lakehouse.expiry import keep_of, kept_by
-from platform_resources.lakehouse.reading import snapshot_at
+from platform_resources.lakehouse.reading import parse_when, snapshot_at
 from platform_resources.lakehouse.replacing import carried_stamp
 from platform_resources.lakehouse.stamp import (
     CARRIED,
@@ -239,8 +238,10 @@ def set_tag(lakehouse: Lakehouse, identifier: str, name: str, when: datetime | i
     """Name a snapshot (default: the head of main), which keeps it and its files from expiry; the snapshot's id.
 
     Raises:
-        PlatformError: `table-unknown`, `tag-exists` when the name is taken by another snapshot, `snapshot-unknown`.
+        PlatformError: `table-unknown`, `tag-name`, `tag-exists` when the name is taken by another snapshot, `snapshot-unknown`.
     """
+    if not re.fullmatch(r"[\w][\w./-]*", name) or not isinstance(parse_when(name), str):
+        raise PlatformError("tag-name", f"{name!r} cannot name a snapshot.", "Use letters, digits and . _ - /, and no snapshot id or time.")
     for _ in range(_ATTEMPTS):
         table = _existing(lakehouse, identifier)
         snapshot_id = table.metadata.current_snapshot_id if when is None else snapshot_at(table, when)
@@ -292,8 +293,3 @@ def _existing(lakehouse: Lakehouse, identifier: str) -> Table:
 def table_unknown(identifier: str) -> PlatformError:
     """The sentence for a table that does not exist."""
     return PlatformError("table-unknown", f"There is no table {identifier}.", "Make it by running its product.")
-
-
-def facts(entry: HistoryEntry) -> Mapping[str, Any]:
-    """An entry as one JSON object."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(entry).items()}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -186,6 +187,13 @@ def branches(table: Table) -> list[tuple[str, Snapshot]]:
     named = [(name, table.snapshot_by_id(ref.snapshot_id)) for name, ref in table.metadata.refs.items() if name != MAIN_BRANCH]
     known = [(name, snapshot) for name, snapshot in named if snapshot is not None]
     return sorted(known, key=lambda one: one[1].timestamp_ms, reverse=True)
+
+
+def parse_when(text: str) -> datetime | int | str:
+    """What a person types for a snapshot: an id, an ISO-8601 time, or else the name of a branch or tag."""
+    with suppress(ValueError):
+        return int(text) if text.isdigit() and len(text) > 8 else datetime.fromisoformat(text)
+    return text
 
 
 def snapshot_at(table: Table, when: datetime | int | str) -> int:
