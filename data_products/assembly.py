@@ -16,6 +16,7 @@ import dagster as dg
 from data_products.derived_assets import IO_MANAGER, DerivedProduct, derived_asset, refusing_asset
 from data_products.stream_assets import stream_assets
 from io_managers.iceberg import IcebergIOManager
+from io_managers.spark import SPARK, SparkResource
 from platform_resources.config import Settings, load_settings
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.registry import Registry
@@ -42,13 +43,14 @@ def domain_definitions(package: str, *, settings: Settings | None = None, overri
     Args:
         package: e.g. `data_products.activity`; `__package__` in the domain's definitions.py.
         settings: instead of those of the environment.
-        overrides: parts to use instead of the configured ones: `registry`, `lakehouse`, `log`, `io_manager`.
+        overrides: parts to use instead of the configured ones: `registry`, `lakehouse`, `log`, `io_manager`,
+            `spark`.
 
     Raises:
         PlatformError: `location-refused` with every problem of the domain's own files, `domain-unknown`, `location-twice`.
     """
     given = dict(overrides or {})
-    io_manager = given.pop("io_manager", None)
+    io_manager, spark = given.pop("io_manager", None), given.pop("spark", None)
     parts = Parts(settings or load_settings(), **given)
     domain = package.rpartition(".")[2]
     _refuse_second_location(domain, parts.settings)
@@ -67,7 +69,7 @@ def domain_definitions(package: str, *, settings: Settings | None = None, overri
             *([automation_sensor(domain, location.derived, parts)] if location.derived else []),
             alert_sensor(domain, parts.registry),
         ],
-        resources={IO_MANAGER: io_manager or IcebergIOManager(parts)},
+        resources={IO_MANAGER: io_manager or IcebergIOManager(parts), SPARK: spark or SparkResource(parts.settings)},
         # A run takes one step (a set of streams, or one product), so a process per step would only cost its start, some 4 s.
         executor=dg.in_process_executor,
     )

@@ -10,9 +10,11 @@ import dagster as dg
 
 from data_products.check_results import check_results, standing_evaluations
 from io_managers.iceberg import COLUMN_LINEAGE, audit_staged, blocking_failures, failure_of, publish_staged, refusal, stands_audited
+from io_managers.spark import SPARK
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.specs import asset_check_specs, asset_spec
 from platform_resources.engines.derivation import Derivation, Derived
+from platform_resources.engines.spark import Spark
 from platform_resources.engines.transform import Transform
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.stamp import RUN_ID, ancestors, summary_of
@@ -30,6 +32,8 @@ class TransformConfig(dg.Config):
     """Recompute this partition, e.g. `2026-01-01`; moves no position."""
     recompute: bool = False
     """Compute everything anew from the whole inputs."""
+    engine: str | None = None
+    """Run this computation of a query on `duckdb` or `spark`; default: what the contract says."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,17 @@ class DerivedProduct:
     def code_version(self) -> str:
         """Changes when the transform or what the contract says about the table changes."""
         return code_version(self.contract.fingerprint, self.transform.code_version)
+
+    def derivation_on(self, spark: Spark) -> Derivation:
+        """The engine's view of the product, with the Spark that a run is given."""
+        return Derivation(
+            self.contract,
+            self.transform,
+            lakehouse=self.parts.lakehouse,
+            registry=self.parts.registry,
+            settings=self.parts.settings,
+            spark=spark,
+        )
 
     @cached_property
     def derivation(self) -> Derivation:
@@ -72,11 +87,14 @@ def derived_asset(product: DerivedProduct) -> dg.AssetsDefinition:
         specs=[_spec(product)],
         check_specs=asset_check_specs(contract),
         pool=table_pool(contract.key),
+        required_resource_keys={SPARK},
         can_subset=True,  # a run that changes no row has nothing to check, and Dagster demands every result unless outputs are optional
     )
     def _asset(context: dg.AssetExecutionContext, config: TransformConfig) -> Iterator[Any]:
         with told_to_users(), hold(parts.settings.locks_path, run_lock(contract.key), context.run_id):
-            derived = product.derivation.stage(run_id=context.run_id, partition=config.partition, recompute=config.recompute)
+            derived = product.derivation_on(context.resources.spark.engine).stage(
+                run_id=context.run_id, partition=config.partition, recompute=config.recompute, engine=config.engine
+            )
             context.log.info(f"{contract.key}: {derived.plan}, since {derived.reason}")
             handed_over = False
             try:
@@ -148,17 +166,17 @@ def _spec(product: DerivedProduct) -> dg.AssetSpec:
         product.contract,
         registry=product.parts.registry,
         deps=[dg.AssetKey(asset_key_parts(key)) for key in transform.inputs],
-        kinds=["iceberg", *_kinds(transform)],
+        kinds=["iceberg", *_kinds(transform, product.contract.engine)],
         code_version=product.code_version,
     )
     lineage = column_lineage(transform)
     return spec.merge_attributes(metadata={COLUMN_LINEAGE: lineage} if lineage is not None else {}).with_io_manager_key(IO_MANAGER)
 
 
-def _kinds(transform: Transform) -> list[str]:
+def _kinds(transform: Transform, engine: str) -> list[str]:
     """The language and the engine, as the UI's icons."""
     if transform.kind == "sql":
-        return ["sql", "duckdb"]
+        return ["sql", engine]
     engines = {engine for _, engine in transform.parameters.values()}
     return ["python", *sorted("arrow" if engine.startswith("arrow") else engine for engine in engines)][:4]
 

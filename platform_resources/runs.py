@@ -111,9 +111,10 @@ def drain_config(
     return {"ops": {op: {"config": config}}}
 
 
-def transform_config(key: str, *, partition: str | None = None, recompute: bool = False) -> dict[str, Any]:
+def transform_config(key: str, *, partition: str | None = None, recompute: bool = False, engine: str | None = None) -> dict[str, Any]:
     """Run configuration of a derived product's computation."""
-    config = {"recompute": recompute, **({"partition": partition} if partition is not None else {})}
+    config: dict[str, Any] = {"recompute": recompute, **({"partition": partition} if partition is not None else {})}
+    config |= {"engine": engine} if engine is not None else {}
     return {"ops": {transform_op(key): {"config": config}}}
 
 

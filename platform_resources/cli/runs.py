@@ -11,6 +11,7 @@ import click
 
 from platform_resources.cli.output import Col, Command, answer, draw_table, json_option, progress
 from platform_resources.config import Settings, load_settings
+from platform_resources.contracts.custom import ENGINES
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.registry import Registry
 from platform_resources.errors import PlatformError
@@ -78,9 +79,10 @@ def ingest_command(product: str, until: str, skip: tuple[str, ...], recreate: bo
 @click.argument("product")
 @click.option("--partition", metavar="P", help="Recompute this partition only, e.g. 2026-01-01; moves no position.")
 @click.option("--recompute", is_flag=True, help="Compute everything anew from the whole inputs.")
+@click.option("--engine", type=click.Choice(ENGINES), help="Run the query on this engine, whatever the contract says.")
 @click.option("--recreate", is_flag=True, help="Drop the table of a draft first.")
 @json_option
-def run_command(product: str, partition: str | None, recompute: bool, recreate: bool, as_json: bool) -> None:
+def run_command(product: str, partition: str | None, recompute: bool, engine: str | None, recreate: bool, as_json: bool) -> None:
     """Compute the derived PRODUCT (domain/product) from what changed in its inputs, in the foreground, recorded in Dagster."""
     from platform_resources.cli.foreground import execute
 
@@ -97,7 +99,7 @@ def run_command(product: str, partition: str | None, recompute: bool, recreate: 
     _refuse_if_busy(settings, contract, lock)
     if recreate:
         _drop(settings, contract, lock)
-    config = transform_config(contract.key, partition=partition, recompute=recompute)
+    config = transform_config(contract.key, partition=partition, recompute=recompute, engine=engine)
     with progress(f"computing {contract.key}"):
         outcome = execute(settings, contract, tags=transform_tags(contract.key), config=config)
     facts = outcome.facts or outcome.observed  # a recomputed partition is told as an observation
