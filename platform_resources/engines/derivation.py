@@ -162,10 +162,15 @@ class Derivation:
             engine: `duckdb` or `spark` for this run's query; default: the contract's.
 
         Raises:
-            PlatformError: `append-input-rewritten`, `transform-failed`, `position-expired`, `partition-untold`, and what staging
+            PlatformError: `engine-not-offered`, `append-input-rewritten`, `transform-failed`, `position-expired`, `partition-untold`, and what staging
                 raises when the rows break the contract.
             Fenced: another run moved the position meanwhile.
         """
+        if engine is not None and self.transform.kind == "python":
+            raise PlatformError(
+                "engine-not-offered", f"{self.contract.key} is a function in Python: its annotations say on which engine it runs.",
+                "Leave the engine out of the run.", file=self.transform.where,
+            )  # fmt: skip
         table = self.lakehouse.table(self.contract.identifier)
         done = committed_snapshot(table, run_id, partition) if table is not None else None
         position, made_by = _position_and_code(table) if table is not None else (None, None)

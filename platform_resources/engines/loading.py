@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from platform_resources.contracts.iceberg import table_definition
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.registry import Registry
 from platform_resources.engines.python import read_python, validate_python
-from platform_resources.engines.sql import read_sql, validate
+from platform_resources.engines.sql import read_sql, shown_path, validate
 from platform_resources.engines.transform import Transform
 from platform_resources.errors import PlatformError, Problem
 
@@ -43,5 +44,26 @@ def check_transform(contract: Contract, registry: Registry) -> list[Problem]:
     if transform is None:
         return []
     if transform.kind == "sql":
-        return validate(transform, contract, registry)
-    return validate_python(transform, contract, registry)
+        problems = validate(transform, contract, registry)
+        if contract.engine == "spark" and all(problem.severity != "error" for problem in problems):
+            problems += unfit_for_spark(transform, registry)
+        return problems
+    return [*validate_python(transform, contract, registry), *(unfit_for_spark(transform, registry) if transform.needs_spark else [])]
+
+
+def unfit_for_spark(transform: Transform, registry: Registry) -> list[Problem]:
+    """What keeps a sound transform from running on Spark; [] for one that gives the same rows there. No Spark is needed to tell.
+
+    Codes: `sql-not-portable`, `spark-type`.
+    """
+    from platform_resources.engines.spark import require_readable
+    from platform_resources.engines.transpiling import portability_problems
+
+    schemas = {registry.get(key).identifier: table_definition(registry.get(key)).schema for key in transform.inputs}
+    where = shown_path(transform.path, registry)
+    for identifier, schema in schemas.items():
+        try:
+            require_readable(schema, identifier)
+        except PlatformError as error:
+            return [Problem(where, 1, error.code, error.message, error.remedy)]
+    return portability_problems(transform.text or "", schemas, where) if transform.kind == "sql" else []

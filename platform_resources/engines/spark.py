@@ -243,9 +243,15 @@ def scan_files(session: SparkSession, settings: Settings, identifier: str, snaps
     if wanted:
         return None
     name = uuid.uuid4().hex
-    jvm.org.apache.iceberg.spark.SparkTableCache.get().add(name, table)
+    _table_cache(jvm, session.sparkContext._gateway).add(name, table)  # noqa: SLF001
     jvm.org.apache.iceberg.spark.ScanTaskSetManager.get().stageTasks(table, name, tasks)
     return session.read.format("iceberg").load(name)
+
+
+def _table_cache(jvm: Any, gateway: Any) -> Any:
+    """`SparkTableCache.get()`, by reflection: Py4J does not see a static method that has an instance method of the same name beside it."""
+    found = jvm.py4j.reflection.ReflectionUtil.classForName("org.apache.iceberg.spark.SparkTableCache")
+    return found.getMethod("get", gateway.new_array(jvm.java.lang.Class, 0)).invoke(None, gateway.new_array(jvm.java.lang.Object, 0))
 
 
 def from_arrow(session: SparkSession, data: pa.Table) -> DataFrame:

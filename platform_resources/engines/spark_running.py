@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pyarrow as pa
 from pyiceberg.schema import Schema
+from pyiceberg.types import NestedField
 
 from platform_resources.engines.duck import qualified_name
 from platform_resources.engines.inputs import PinnedInput
@@ -96,7 +97,7 @@ def run_sql_on_spark(
     schema: Schema,
     restricted: Mapping[str, Restriction],
 ) -> pa.RecordBatchReader:
-    """The rows of a SQL transform, computed by Spark, in the order and by the names of `schema`; types are the query's own.
+    """The rows of a SQL transform, computed by Spark, in the order, by the names and with the types of `schema`.
 
     Raises:
         PlatformError: as `input_frame`; `sql-not-portable` for a query that Spark would answer otherwise than DuckDB.
@@ -109,8 +110,14 @@ def run_sql_on_spark(
             names[pinned.contract.identifier] = name
         schemas = {pinned.contract.identifier: pinned.definition.schema for pinned in inputs.values()}
         text = to_spark(transform.text or "", names, schemas, file=transform.where)
-        columns = ", ".join(f"result.{spark_quoted(one.name)} AS {spark_quoted(one.name)}" for one in schema.fields)
+        columns = ", ".join(f"{_typed(one)} AS {spark_quoted(one.name)}" for one in schema.fields)
         return to_reader(spark.session.sql(f"SELECT {columns} FROM (\n{text}\n) AS result"))
     finally:
         for name in names.values():
             spark.session.catalog.dropTempView(name)
+
+
+def _typed(field: NestedField) -> str:
+    """A column of the result in the contract's type; a nested one as it is, since Spark casts structs by position, the writer by name."""
+    column = f"result.{spark_quoted(field.name)}"
+    return f"CAST({column} AS {spark_type(field.field_type)})" if field.field_type.is_primitive else column

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 
+import sqlglot
 from pyiceberg.schema import Schema
 from pyiceberg.types import DecimalType, FixedType, IcebergType, ListType, MapType, StructType
 from sqlglot import exp
@@ -36,14 +37,14 @@ _ALIKE: frozenset[type[exp.Expr]] = frozenset(
         exp.Select, exp.From, exp.Join, exp.Where, exp.Group, exp.Having, exp.Order, exp.Ordered, exp.Limit, exp.Offset, exp.Qualify,
         exp.With, exp.CTE, exp.TableAlias, exp.Alias, exp.Column, exp.Identifier, exp.Star, exp.Subquery, exp.Union, exp.Except,
         exp.Intersect, exp.Distinct, exp.Table, exp.Paren, exp.Tuple, exp.Literal, exp.Null, exp.Boolean, exp.Window, exp.WindowSpec,
-        exp.Filter, exp.Dot, exp.DataType, exp.DataTypeParam, exp.ColumnDef, exp.Var, exp.Exists, exp.Interval, exp.Lambda,
+        exp.Filter, exp.Dot, exp.DataType, exp.DataTypeParam, exp.ColumnDef, exp.Var, exp.Exists, exp.Interval, exp.Struct, exp.PropertyEQ,
         # operators
-        exp.Case, exp.If, exp.And, exp.Or, exp.Not, exp.Is, exp.In, exp.Between, exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE,
+        exp.Case, exp.If, exp.And, exp.Or, exp.Not, exp.Is, exp.Between, exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE,
         exp.NullSafeEQ, exp.NullSafeNEQ, exp.Neg, exp.Mul, exp.DPipe, exp.Like, exp.Escape,
         # values
         exp.Coalesce, exp.Nullif, exp.Greatest, exp.Least, exp.Abs, exp.Sqrt,
         exp.Concat, exp.Replace, exp.StartsWith, exp.EndsWith, exp.Contains, exp.StrPosition, exp.Reverse,
-        exp.Year, exp.Month, exp.Day, exp.Hour, exp.Minute, exp.Quarter, exp.LastDay, exp.MD5,
+        exp.Year, exp.Month, exp.Day, exp.Hour, exp.Minute, exp.Second, exp.Quarter, exp.DayOfYear, exp.WeekOfYear, exp.LastDay, exp.MD5,
         # aggregates and windows
         exp.Count, exp.Sum, exp.Min, exp.Max, exp.Avg, exp.CountIf, exp.LogicalAnd, exp.LogicalOr,
         exp.RowNumber, exp.Rank, exp.DenseRank, exp.Lag, exp.Lead, exp.FirstValue, exp.LastValue, exp.Ntile,
@@ -179,8 +180,6 @@ def _truncates(node: exp.Expr) -> _Fault | None:
     unit = str(node.args.get("unit") or "").strip("'").lower()
     if unit not in ("year", "quarter", "month", "week", "day", "hour", "minute", "second"):
         return f"date_trunc to {unit} is not known to be alike", "Truncate to a year, quarter, month, week, day, hour, minute or second."
-    if isinstance(node, exp.DateTrunc) or _kind(node.this) not in _ZONED | {exp.DataType.Type.TIMESTAMP, exp.DataType.Type.TIMESTAMPNTZ}:
-        return "date_trunc of a date is a date in DuckDB and a timestamp in Spark", "Cast the date to timestamp, and the result back."
     return None
 
 
@@ -239,9 +238,25 @@ def _collects(node: exp.Expr) -> _Fault | None:
 
 
 def _unnests(node: exp.Expr) -> _Fault | None:
+    join = node.find_ancestor(exp.Join)
+    if join is not None and join.side:
+        return "rows without elements are lost in Spark", "Use CROSS JOIN unnest(l) AS u(x), and UNION ALL the rows without elements."
     if len(node.expressions) != 1 or node.args.get("offset"):
         return "several lists, or positions, unnest otherwise", "Unnest one list, without ordinality."
     return None
+
+
+def _contains(node: exp.Expr) -> _Fault | None:
+    if node.args.get("field") is not None or node.args.get("unnest") is not None:
+        return "whether a list holds a value is null in Spark where the list has a null", "Unnest the list."
+    return None
+
+
+def _writes_time(node: exp.Expr) -> _Fault | None:
+    form = node.args.get("format")
+    if isinstance(form, exp.Literal) and re.fullmatch(r"(?:%[YmdHMS]|[\-:/ ._])*", form.this):
+        return None
+    return "its format may be written otherwise", "Use %Y, %m, %d, %H, %M and %S alone, in a literal."
 
 
 def _samples(node: exp.Expr) -> _Fault | None:
@@ -255,7 +270,7 @@ _RULES: Mapping[type[exp.Expr], Callable[[exp.Expr], _Fault | None]] = {
     exp.DateTrunc: _truncates, exp.Extract: _extracts, exp.RegexpLike: _matches, exp.RegexpReplace: _matches,
     exp.Trim: _trims, exp.Length: _lengths, exp.Lower: lambda _: None, exp.Explode: _explodes, exp.ArgMax: _latest, exp.ArgMin: _latest,
     exp.AnyValue: _any, exp.First: _any, exp.Last: _any, exp.ArrayAgg: _collects, exp.GroupConcat: _collects, exp.Unnest: _unnests,
-    exp.TableSample: _samples,
+    exp.TableSample: _samples, exp.In: _contains, exp.TimeToStr: _writes_time,
 }  # fmt: skip
 _REMEDIES: Mapping[str, str] = {
     "quantile_cont": "Compute it in Python, or let the product run on DuckDB.",
@@ -285,6 +300,10 @@ def portability_problems(text: str, schemas: Mapping[str, Schema], file: str) ->
         said = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
         return [Problem(file, 1, CODE, f"The query cannot be analysed for Spark: {said}.", "Write it in plainer SQL.")]
     problems = dict.fromkeys(_problems(analysed, file))
+    for token in sqlglot.tokenize(text, read="duckdb"):
+        if token.text == "~":  # sqlglot reads it as regexp_matches, which it is not
+            said = "Spark answers ~ otherwise than DuckDB: it matches a part of the text there, the whole here."
+            problems[Problem(file, token.line, CODE, said, "Use LIKE, or regexp_matches(), which finds a part in both.")] = None
     return sorted(problems)
 
 
