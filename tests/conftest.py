@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from platform_resources.config import SOURCE_ROOT, Settings
+from platform_resources.engines.spark import have_jars
 from platform_resources.stack.kafka import Kafka
 from platform_resources.streams.log import EventLog, open_log
 
@@ -41,6 +42,9 @@ def requires() -> Callable[[str], None]:
         elif name == "kafka":
             have = shutil.which("java") is not None and shutil.which("mvn") is not None
             require(name, have, "Apache Kafka needs java and mvn on the PATH")
+        elif name == "spark":
+            have = shutil.which("java") is not None and (shutil.which("mvn") is not None or have_jars(Settings()))
+            require(name, have, "Spark needs java, and mvn to fetch what it reads Iceberg with")
         elif name == "browser":
             require(name, Path("/usr/bin/chromium").exists(), "no /usr/bin/chromium")
         else:
