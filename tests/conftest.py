@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,12 @@ import pytest
 
 from platform_resources.config import SOURCE_ROOT, Settings
 from platform_resources.engines.spark import have_jars
+from platform_resources.errors import PlatformError
+from platform_resources.stack import services
+from platform_resources.stack.iceberg_rest import IcebergRest
 from platform_resources.stack.kafka import Kafka
+from platform_resources.stack.postgresql import PostgreSQL
+from platform_resources.stack.swift import Swift
 from platform_resources.streams.log import EventLog, open_log
 
 REALDATA = SOURCE_ROOT.parent / "shared" / "realdata"
@@ -32,9 +38,16 @@ def require(name: str, available: bool, reason: str) -> None:
 
 @pytest.fixture(scope="session")
 def requires() -> Callable[[str], None]:
-    """Call with `java`, `kafka`, `realdata` or `browser` to skip the test where that is not to be had."""
+    """Call with `java`, `kafka`, `postgresql`, `swift`, `rest`, `realdata` or `browser` to skip the test where that is not to be had."""
+    installs = {"postgresql": PostgreSQL(), "swift": Swift(), "rest": IcebergRest()}
 
     def check(name: str) -> None:
+        if name in installs:
+            try:
+                installs[name].install(Settings())
+            except PlatformError as error:
+                require(name, False, error.message)
+            return
         if name == "realdata":
             require(name, REALDATA.is_dir(), "the real data (../shared/realdata) is not beside this checkout")
         elif name == "java":
@@ -73,6 +86,26 @@ def kafka(requires: Callable[[str], None], tmp_path_factory: pytest.TempPathFact
     settings = Settings(home=tmp_path_factory.mktemp("kafka"))
     yield Kafka().up(settings, die_with_parent=True).address
     Kafka().kill(settings)
+
+
+@pytest.fixture(scope="session")
+def stack(requires: Callable[[str], None]) -> Iterator[Callable[..., Settings]]:
+    """Call with names of servers to have them run, and get the settings that use them. They are started once per session, in a home
+    that PostgreSQL's own account can enter, and die with the session however that ends.
+    """
+    home = Path(tempfile.mkdtemp(prefix="sdp-stack-"))
+    home.chmod(0o711)
+    settings = Settings(home=home)
+
+    def start(*names: str) -> Settings:
+        for name in names:
+            requires(name.removeprefix("iceberg-"))
+        return services.start(settings, names, die_with_parent=True)
+
+    yield start
+    for each in services.SERVICES.values():
+        each.kill(settings)
+    shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(params=["local", "kafka"])

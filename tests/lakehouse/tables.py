@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import duckdb
@@ -18,6 +18,7 @@ from pyiceberg.types import IcebergType, LongType, NestedField, StringType
 from platform_resources.contracts.iceberg import TableDefinition
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.conforming import Conformer, arrow_schema_of
+from platform_resources.lakehouse.file_io import S3FileIO
 from platform_resources.lakehouse.reading import arrow_table, duckdb_scan_sql, polars_scan
 
 
@@ -77,10 +78,18 @@ def read_by_polars(table: Table) -> pa.Table:
     return Conformer("polars", table.schema()).conform(polars_scan(table).collect().to_arrow())
 
 
-def files_on_disk(lakehouse: Lakehouse, identifier: str = "shop.orders") -> set[Path]:
-    """Every file under the table's folder."""
-    folder = lakehouse.settings.home / "warehouse" / identifier.replace(".", "/")
-    return {path for path in folder.rglob("*") if path.is_file()}
+def files_on_disk(lakehouse: Lakehouse, identifier: str = "shop.orders") -> set[PurePath]:
+    """Every file under the table's folder, wherever that is."""
+    place = f"{lakehouse.settings.warehouse_uri}/{identifier.replace('.', '/')}"
+    store = lakehouse.settings.object_store
+    if store is None:
+        return {path for path in Path(place.removeprefix("file://")).rglob("*") if path.is_file()}
+    return {PurePosixPath(location) for location, _size, _time in S3FileIO(store.file_io()).list_prefix(place)}
+
+
+def location_of(path: PurePath) -> str:
+    """The location of one of `files_on_disk` in the table's words."""
+    return f"file://{path}" if path.is_absolute() else str(path).replace("s3:/", "s3://", 1)
 
 
 def table_of(lakehouse: Lakehouse, definition: TableDefinition) -> Table:

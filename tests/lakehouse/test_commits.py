@@ -36,7 +36,7 @@ from platform_resources.lakehouse.stamp import (
     read_position_at,
     read_watermark,
 )
-from tests.lakehouse.tables import define, files_on_disk, orders, read, rows, table_of
+from tests.lakehouse.tables import define, files_on_disk, location_of, orders, read, rows, table_of
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ORDERS = orders()
@@ -347,7 +347,7 @@ def test_a_merge_restaged_on_rows_that_came_meanwhile_replaces_them_too(lakehous
     ]  # fmt: skip
     table = table_of(lakehouse, ORDERS)
     known = {file.file_path for snapshot in table.metadata.snapshots for file in live_files(table.io, snapshot, "orders")}
-    written = {f"file://{path}" for path in files_on_disk(lakehouse) if path.suffix == ".parquet"}
+    written = {location_of(path) for path in files_on_disk(lakehouse) if path.suffix == ".parquet"}
     assert written == known  # what the first staging rewrote in vain is gone
 
 
@@ -363,7 +363,7 @@ def test_files_written_in_another_schema_are_written_again_on_restage(lakehouse:
     before = staged.written
     publish(staged.restage())
     assert read(table_of(lakehouse, ORDERS)) == [(1, "a", 5, 6, "n"), (2, "b", 5, 6, "m")]
-    assert not {file.file_path for file in before} & {f"file://{path}" for path in files_on_disk(lakehouse)}
+    assert not {file.file_path for file in before} & {location_of(path) for path in files_on_disk(lakehouse)}
 
 
 def test_a_contract_that_lacks_a_column_of_the_table_may_not_write(lakehouse: Lakehouse) -> None:

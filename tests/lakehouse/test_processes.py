@@ -1,4 +1,4 @@
-"""Several processes over one SQLite catalog, and processes that die: nothing is lost, nothing doubled."""
+"""Several processes over one catalog, and processes that die: nothing is lost, nothing doubled."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from platform_resources.config import SOURCE_ROOT
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.stamp import read_position
+from tests.lakehouse.stores import environment
 from tests.lakehouse.tables import files_on_disk, orders, read, table_of
 
 ORDERS = orders()
@@ -21,7 +22,7 @@ def start(lakehouse: Lakehouse, mode: str, name: str, count: int, failpoints: st
     return subprocess.Popen(
         [sys.executable, "-m", "tests.lakehouse.writer_process", str(lakehouse.settings.home), mode, name, str(count)],
         cwd=SOURCE_ROOT,
-        env={**os.environ, "SDP_FAILPOINTS": failpoints},
+        env={**os.environ, **environment(lakehouse.settings), "SDP_FAILPOINTS": failpoints},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -74,7 +75,8 @@ def test_a_writer_killed_at_any_point_and_started_again_writes_once(lakehouse: L
 
 
 def test_a_zombie_that_wakes_after_its_successor_is_fenced(lakehouse: Lakehouse) -> None:
-    zombie = start(lakehouse, "fenced", "zombie", 5, failpoints="before-commit:sleep=3@2")
+    seconds = 3 if lakehouse.settings.object_store is None else 15
+    zombie = start(lakehouse, "fenced", "zombie", 5, failpoints=f"before-commit:sleep={seconds}@2")
     while not (table := lakehouse.table("shop.orders")) or not read(table):
         pass
     assert finish(start(lakehouse, "fenced", "successor", 5)) == 4

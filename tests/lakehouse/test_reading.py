@@ -144,7 +144,7 @@ def test_column_metrics_are_pyicebergs_and_obey_the_modes(lakehouse: Lakehouse, 
     (file,) = staged.written
     schema = staged.schema
     theirs = data_file_statistics_from_parquet_metadata(
-        pq.read_metadata(file.file_path.removeprefix("file://")),
+        pq.ParquetFile(staged.table.io.new_input(file.file_path).open()).metadata,
         compute_statistics_plan(schema, properties),
         parquet_path_to_id_mapping(schema),
     ).to_serialized_dict()
