@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 
 from data_products.derived_assets import IO_MANAGER, DerivedProduct, derived_asset, refusing_asset
+from data_products.maintenance_assets import maintenance_assets
 from data_products.stream_assets import stream_assets
 from io_managers.iceberg import IcebergIOManager
 from io_managers.spark import SPARK, SparkResource
@@ -28,6 +29,7 @@ from platform_resources.runs import asset_key_parts
 from platform_resources.workspace import FILE_NAME, read_locations
 from sensors.alerts import alert_sensor
 from sensors.automation import automation_sensor
+from sensors.maintenance import maintenance_job, maintenance_schedule
 from sensors.streams import stream_sensor
 
 # Faults of a transform that another team can cause by changing its contract: besides those of reading the input, an input's column
@@ -56,14 +58,20 @@ def domain_definitions(package: str, *, settings: Settings | None = None, overri
     _refuse_second_location(domain, parts.settings)
     location = _read_location(domain, parts)
     streams = [contract for contract in location.others if contract.is_stream]
+    own = [contract for contract in location.others if contract.source is not None and contract.source.kind == "platform"]
+    others = [contract for contract in location.others if contract not in streams and contract not in own]
+    jobs = [maintenance_job(own)] if own else []
     return dg.Definitions(
         assets=[
             *stream_assets(streams, parts),
+            *maintenance_assets(own, parts),
             *(derived_asset(product) for product in location.derived),
             *(refusing_asset(contract, fault, parts) for contract, fault in location.faulty),
-            *(asset_spec(contract, registry=parts.registry, kinds=["iceberg"]) for contract in location.others if not contract.is_stream),
+            *(asset_spec(contract, registry=parts.registry, kinds=["iceberg"]) for contract in others),
             *_foreign_inputs(domain, location.derived, parts.registry),
         ],
+        jobs=jobs,
+        schedules=[maintenance_schedule(job, own, parts) for job in jobs],
         sensors=[
             *([stream_sensor(domain, streams, parts)] if streams else []),
             *([automation_sensor(domain, location.derived, parts)] if location.derived else []),

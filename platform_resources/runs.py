@@ -17,7 +17,8 @@ FAILED_TAGS = "sdp-failed/"  # begins the name of each `failed_tag`
 FOREGROUND_TAG = "sdp/foreground"  # runs of `sdp ingest` and `sdp run`; the value is the process
 REPORT = "sdp/report"  # metadata of the observation that ends a drain: its totals
 SAMPLE = "sdp/sample"  # metadata of a check's result: some of the rows that break it, a line each, personal data masked
-DRAIN, TRANSFORM = "drain", "transform"
+DRAIN, TRANSFORM, MAINTAIN = "drain", "transform", "maintain"
+MAINTENANCE_POOL = "maintenance"  # its own, so that maintenance never stands in a transform's way
 REFUSED = "refused/"  # begins the name of each branch that keeps a refused write
 
 
@@ -81,6 +82,11 @@ def drain_lock(key: str) -> str:
 def run_lock(key: str) -> str:
     """The lock that the computation of a derived product holds."""
     return f"run:{key}"
+
+
+def maintain_lock(identifier: str) -> str:
+    """The lock that maintenance of a table holds."""
+    return f"maintain:{identifier}"
 
 
 def drain_op(domain: str, loud: str | None = None) -> str:

@@ -107,7 +107,7 @@ def test_every_domain_has_a_code_server_in_production() -> None:
     assert len({origin.host for origin in origins}) == len(origins)
 
 
-def test_drains_and_transforms_have_their_own_share_in_both_instances() -> None:
+def test_drains_transforms_and_maintenance_have_their_own_share_in_both_instances() -> None:
     for folder in (SOURCE_ROOT, DEPLOY):
         limits = yaml.safe_load((folder / "dagster.yaml").read_text())["concurrency"]["runs"]["tag_concurrency_limits"]
-        assert {limit["value"] for limit in limits} == {"drain", "transform"}
+        assert {limit["value"] for limit in limits} == {"drain", "transform", "maintain"}

@@ -40,7 +40,7 @@ def test_every_location_loads_in_a_code_server_with_its_sensors_running(
             domain = expected[location.name]
             sensors = repository.get_sensors()
             assert any("alerts" in sensor.name for sensor in sensors)
-            assert len(sensors) >= 2
+            assert len(sensors) + len(repository.get_schedules()) >= 2
             assert {sensor.default_status for sensor in sensors} == {DefaultSensorStatus.RUNNING}
             for node in repository.asset_graph.asset_nodes:
                 if not node.is_materializable:

@@ -43,6 +43,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Platform": {
         "up": ("platform", "Run the platform: UI, daemon, one code server per domain."),
+        "maintain": ("maintaining", "Compact, expire and age tables whose facts call for it."),
         "doctor": ("doctor", "What this machine has and lacks, by profile."),
         "stack": ("platform", "Real servers on this machine (Kafka); SDP_PROFILE=stack uses them."),
     },

@@ -6,15 +6,18 @@ Nothing here goes by the clock alone: a table that nobody writes to needs nothin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
 
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
+from pyiceberg.table.update import AssertTableUUID, RemoveSnapshotRefUpdate
 
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.compaction import Group, deleted_rows, is_small, plan_compaction, target_bytes
-from platform_resources.lakehouse.expiry import kept_by
+from platform_resources.lakehouse.expiry import expire_snapshots, kept_by
 from platform_resources.lakehouse.files import FileTask, live_tasks
 from platform_resources.lakehouse.manifests import EXCESS, manifests_of, needed_manifests
 from platform_resources.lakehouse.reading import branches
@@ -174,6 +177,20 @@ def expired_refusals(table: Table, policy: Policy, now: datetime) -> list[str]:
     """Branches of refused writes past their age."""
     bound = (now - policy.refused_age).timestamp() * 1000
     return [name for name, snapshot in branches(table) if name.startswith(policy.refused_prefix) and snapshot.timestamp_ms < bound]
+
+
+def drop_refusals(lakehouse: Lakehouse, identifier: str, policy: Policy, *, now: datetime) -> list[str]:
+    """Drop the branches of refused writes past their age, and what only they held; their names."""
+    table = lakehouse.table(identifier)
+    names = expired_refusals(table, policy, now) if table is not None else []
+    if table is None or not names:
+        return []
+    updates = tuple(RemoveSnapshotRefUpdate(ref_name=name) for name in names)
+    with suppress(CommitFailedException):  # another commit was first: the next maintenance goes on
+        lakehouse.commit_updates(table, updates, (AssertTableUUID(uuid=table.metadata.table_uuid),))
+        expire_snapshots(lakehouse, identifier, keep=1, older_than=now - policy.history, now=now)
+        return names
+    return []
 
 
 def _compaction(table: Table, tasks: Sequence[FileTask], groups: Sequence[Group]) -> Need | None:

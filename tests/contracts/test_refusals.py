@@ -238,7 +238,8 @@ CASES = [
         changed(STREAM, "value: stream}", "value: streem}"),
         "contract-custom-value",
         11,
-        "The custom property source has the value 'streem', which is not one of stream, files, xml_dump, sql_dump, database, http.",
+        "The custom property source has the value 'streem', which is not one of stream, files, xml_dump, sql_dump, database, http, "
+        "platform.",
         "Give it a value that docs/contracts.md lists.",
     ),
     (

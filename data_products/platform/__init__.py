@@ -1,0 +1,1 @@
+"""The platform's own facts as products: what its tables need and what maintenance did to them."""
