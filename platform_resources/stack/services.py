@@ -10,9 +10,10 @@ from platform_resources.stack.iceberg_rest import IcebergRest
 from platform_resources.stack.kafka import Kafka
 from platform_resources.stack.postgresql import PostgreSQL
 from platform_resources.stack.service import Service
+from platform_resources.stack.spark import SparkCluster
 from platform_resources.stack.swift import Swift
 
-SERVICES: Mapping[str, Service] = {service.name: service for service in (Kafka(), PostgreSQL(), Swift(), IcebergRest())}
+SERVICES: Mapping[str, Service] = {service.name: service for service in (Kafka(), PostgreSQL(), Swift(), IcebergRest(), SparkCluster())}
 PROFILE = ("kafka", "postgresql", "swift")  # what SDP_PROFILE=stack needs by default
 
 
