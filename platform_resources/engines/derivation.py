@@ -162,8 +162,8 @@ class Derivation:
             engine: `duckdb` or `spark` for this run's query; default: the contract's.
 
         Raises:
-            PlatformError: `engine-not-offered`, `append-input-rewritten`, `transform-failed`, `position-expired`, `partition-untold`, and what staging
-                raises when the rows break the contract.
+            PlatformError: `engine-not-offered`, `append-input-rewritten`, `transform-failed`, `position-expired`, `partition-untold`, and
+                what staging raises when the rows break the contract.
             Fenced: another run moved the position meanwhile.
         """
         if engine is not None and self.transform.kind == "python":

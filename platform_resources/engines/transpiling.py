@@ -85,7 +85,8 @@ def _casts(node: exp.Expr) -> _Fault | None:  # noqa: PLR0911 - one return per d
     shown = node.this.sql("duckdb")
     if isinstance(node, exp.TryCast):
         return "TRY_CAST takes other texts for numbers and times", "Test the text first, and use CAST."
-    if to in _INTEGERS and source not in _INTEGERS | _TEXTS | {exp.DataType.Type.BOOLEAN, exp.DataType.Type.NULL}:
+    whole = isinstance(node.this, exp.Floor | exp.Ceil | exp.Round) and node.this.args.get("decimals") is None
+    if to in _INTEGERS and not whole and source not in _INTEGERS | _TEXTS | {exp.DataType.Type.BOOLEAN, exp.DataType.Type.NULL}:
         if source is None:
             return f"the type of {shown} cannot be told, and a cast to an integer rounds in DuckDB and cuts in Spark", _told(shown)
         return "a cast to an integer rounds in DuckDB and cuts in Spark", f"Say which: CAST(floor({shown}) AS BIGINT), or round."
