@@ -148,10 +148,17 @@ def _table(old: Contract, new: Contract) -> Iterator[Change]:
     for what, before_, after_ in (
         ("incremental", old.incremental, new.incremental),
         ("incrementalKey", _list(old.incremental_key), _list(new.incremental_key)),
+        ("mergeStrategy", old.merge_strategy, new.merge_strategy),
+        ("sequence", _list(old.sequence), _list(new.sequence)),
+        ("deleteMarker", _marker(old), _marker(new)),
         ("sortOrder", _list(old.sort_order), _list(new.sort_order)),
     ):
         if before_ != after_:
             yield Change("additive", "", f"{what} changed from {before_} to {after_}, which no reader sees")
+
+
+def _marker(contract: Contract) -> str:
+    return "=".join(part for part in contract.delete_marker or ("none",) if part is not None)
 
 
 # ---- checks ------------------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,19 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jsonschema_rs
-from pyiceberg.types import DateType, DoubleType, FloatType, PrimitiveType, TimestampType, TimestamptzType
+from pyiceberg.expressions.literals import literal
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DateType,
+    DoubleType,
+    FixedType,
+    FloatType,
+    PrimitiveType,
+    TimestampType,
+    TimestamptzType,
+    UUIDType,
+)
 
 from platform_resources.contracts.domains import CLASSIFICATIONS
 from platform_resources.contracts.findings import Findings, a, did_you_mean, show
@@ -141,6 +153,69 @@ def _modes(contract: Contract, findings: Findings) -> None:
             f"The writeMode is {contract.write_mode}, but a product that is incremental: {contract.incremental} is written by {fits}.",
             f"Remove writeMode, or declare incremental: {_INCREMENTAL_OF[contract.write_mode]}.",
         )
+
+
+_RULES = (("mergeStrategy", "merge_strategy"), ("sequence", "sequence"), ("deleteMarker", "delete_marker"))
+_NO_ORDER = (BooleanType, FloatType, DoubleType, UUIDType, BinaryType, FixedType)
+
+
+def _merge(contract: Contract, findings: Findings) -> None:
+    """What says how rows are merged needs a merge, a key, and columns that can be compared."""
+    declared = [name for name, field in _RULES if getattr(contract, field) not in {"auto", (), None}]
+    if declared and contract.write_mode != "merge":
+        findings.error(
+            "contract-merge-rule",
+            _at(contract, declared[0]),
+            f"The {declared[0]} says how rows are merged, but the writeMode is {contract.write_mode}.",
+            f"Remove {declared[0]}, or declare incremental: key, of a product with a source writeMode: merge.",
+        )
+        return
+    keyed = [name for name in declared if name != "mergeStrategy"]
+    if keyed and not contract.primary_key:
+        findings.error(
+            "contract-merge-without-key",
+            _at(contract, keyed[0]),
+            f"The {keyed[0]} tells rows of one key apart, but no column is a primaryKey.",
+            "Mark the columns that identify a row with primaryKey: true.",
+        )
+    for column in _known(contract, contract.sequence, "sequence", _at(contract, "sequence"), findings):
+        if not isinstance(column.type, PrimitiveType) or isinstance(column.type, _NO_ORDER):
+            findings.error(
+                "contract-sequence-type",
+                _at(contract, "sequence"),
+                f"The sequence names {column.name}, {a(column.logical_type)} that does not tell which row is newer.",
+                "Name a column of whole numbers, decimals, dates, times or text.",
+            )
+    _delete_marker(contract, findings)
+
+
+def _delete_marker(contract: Contract, findings: Findings) -> None:
+    if contract.delete_marker is None:
+        return
+    name, value = contract.delete_marker
+    for column in _known(contract, [name], "deleteMarker", _at(contract, "deleteMarker"), findings):
+        if value is None:
+            fits = isinstance(column.type, BooleanType)
+        else:
+            fits = (
+                isinstance(column.type, PrimitiveType) and not isinstance(column.type, FloatType | DoubleType) and _is(value, column.type)
+            )
+        if not fits:
+            marked = "without a value, though it is" if value is None else f"by the value {value}, which cannot be one of"
+            findings.error(
+                "contract-delete-marker-type",
+                _at(contract, "deleteMarker"),
+                f"The deleteMarker names {name} {marked} {a(column.logical_type)}.",
+                "Name a boolean column, or write column=value with a value of its type.",
+            )
+
+
+def _is(text: str, kind: PrimitiveType) -> bool:
+    try:
+        literal(text).to(kind)
+    except (ValueError, TypeError, ArithmeticError):
+        return False
+    return True
 
 
 def _sort_order(contract: Contract, findings: Findings) -> None:
@@ -300,5 +375,5 @@ def _aging(contract: Contract, findings: Findings) -> None:
 
 
 _LAWS: tuple[Callable[[Contract, Findings], None], ...] = (
-    _primary_key, _modes, _sort_order, _stream, _event_schema, _partitions, _descriptions, _classifications, _promises,
+    _primary_key, _modes, _merge, _sort_order, _stream, _event_schema, _partitions, _descriptions, _classifications, _promises,
 )  # fmt: skip

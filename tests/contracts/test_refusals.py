@@ -213,6 +213,119 @@ CASES = [
         "The custom property incremental has the value 'keys', which is not one of append, key, partition, full.",
         "Give it a value that docs/contracts.md lists.",
     ),
+    *(
+        (
+            f"merge-rule-{label}",
+            changed(
+                TABLE,
+                "    properties:",
+                f"    customProperties: [{{property: incremental, value: {incremental}}}, {{property: {name}, value: {value}}}]\n"
+                "    properties:\n      - {name: gone, logicalType: boolean, description: G.}",
+            ),
+            code,
+            10,
+            message,
+            remedy,
+        )
+        for label, incremental, name, value, code, message, remedy in [
+            (
+                "unknown",
+                "key",
+                "sequence",
+                "[amout]",
+                "contract-column-unknown",
+                "The sequence names the column amout, which the contract does not declare.",
+                "Did you mean amount?",
+            ),
+            (
+                "boolean",
+                "key",
+                "sequence",
+                "[amount, gone]",
+                "contract-sequence-type",
+                "The sequence names gone, a boolean that does not tell which row is newer.",
+                "Name a column of whole numbers, decimals, dates, times or text.",
+            ),
+            (
+                "no-merge",
+                "partition",
+                "sequence",
+                "[amount]",
+                "contract-merge-rule",
+                "The sequence says how rows are merged, but the writeMode is overwrite.",
+                "Remove sequence, or declare incremental: key, of a product with a source writeMode: merge.",
+            ),
+            (
+                "strategy-no-merge",
+                "append",
+                "mergeStrategy",
+                "copy-on-write",
+                "contract-merge-rule",
+                "The mergeStrategy says how rows are merged, but the writeMode is append.",
+                "Remove mergeStrategy, or declare incremental: key, of a product with a source writeMode: merge.",
+            ),
+            (
+                "strategy",
+                "key",
+                "mergeStrategy",
+                "fast",
+                "contract-custom-value",
+                "The custom property mergeStrategy has the value 'fast', which is not one of auto, merge-on-read, copy-on-write.",
+                "Give it a value that docs/contracts.md lists.",
+            ),
+            (
+                "marker-unknown",
+                "key",
+                "deleteMarker",
+                "gon",
+                "contract-column-unknown",
+                "The deleteMarker names the column gon, which the contract does not declare.",
+                "Did you mean gone?",
+            ),
+            (
+                "marker-no-boolean",
+                "key",
+                "deleteMarker",
+                "shop",
+                "contract-delete-marker-type",
+                "The deleteMarker names shop without a value, though it is a string.",
+                "Name a boolean column, or write column=value with a value of its type.",
+            ),
+            (
+                "marker-value",
+                "key",
+                "deleteMarker",
+                "day=yesterday",
+                "contract-delete-marker-type",
+                "The deleteMarker names day by the value yesterday, which cannot be one of a date.",
+                "Name a boolean column, or write column=value with a value of its type.",
+            ),
+            (
+                "marker-half",
+                "key",
+                "deleteMarker",
+                "'shop='",
+                "contract-custom-value",
+                "The custom property deleteMarker has the value 'shop=', which is neither a column nor column=value.",
+                "Write e.g. is_deleted or op=d.",
+            ),
+        ]
+    ),
+    (
+        "merge-rule-without-key",
+        changed(
+            TABLE.replace("primaryKey: true, primaryKeyPosition: 1, ", "").replace("primaryKey: true, primaryKeyPosition: 2, ", ""),
+            "    properties:",
+            "    customProperties:\n"
+            "      - {property: incremental, value: key}\n"
+            "      - {property: incrementalKey, value: [shop]}\n"
+            "      - {property: sequence, value: [day]}\n    properties:",
+        ),
+        "contract-merge-without-key",
+        13,
+        "The sequence tells rows of one key apart, but no column is a primaryKey.",
+        "Mark the columns that identify a row with primaryKey: true.",
+    ),
     (
         "event-time",
         changed(
