@@ -236,7 +236,7 @@ def test_a_snippet_holds_no_secret(weather: Project, monkeypatch: pytest.MonkeyP
         program = snippet(engine, contract, load_settings())
         compile(program, engine, "exec")
         assert "hunter2" not in program
-        assert 'uri=os.environ["SDP_CATALOG_URI"]' in program
+        assert ('os.environ["SDP_CATALOG_ADDRESS"]' if engine == "spark" else 'uri=os.environ["SDP_CATALOG_URI"]') in program
         assert "AWS_SECRET_ACCESS_KEY" in program
     monkeypatch.setenv("SDP_CATALOG_TYPE", "rest")
     monkeypatch.setenv("SDP_CATALOG_URI", "https://catalog.example.org")
