@@ -27,6 +27,7 @@ class SparkCluster(Service):
     """A master and its workers; each worker offers one core and 2 GB. Spark itself is that of the installed pyspark."""
 
     name = "spark"
+    start_seconds = 180.0  # three JVMs on a busy machine
     port_names = ("port", "ui_port", "worker_port_1", "worker_port_2", "worker_ui_port_1", "worker_ui_port_2")
 
     def install(self, settings: Settings) -> None:
@@ -80,5 +81,5 @@ def _spark_home() -> Path:
 def _java() -> list[str]:
     opened = [f"--add-opens=java.base/{module}=ALL-UNNAMED" for module in _MODULES]
     jars = _spark_home() / "jars" / "*"
-    return ["java", "-Xmx256m", "-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData", "-Djava.net.preferIPv4Stack=true", *opened,
-            "-cp", str(jars)]  # fmt: skip
+    heap = ["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData"]
+    return ["java", *heap, "-Djava.net.preferIPv4Stack=true", *opened, "-cp", str(jars)]

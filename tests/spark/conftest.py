@@ -15,4 +15,4 @@ def spark(requires: Callable[[str], None], tmp_path_factory: pytest.TempPathFact
     """Spark over an empty lakehouse; the first use in a process starts the JVM, later lakehouses take part in it."""
     requires("spark")
     home = tmp_path_factory.mktemp("spark")
-    return Spark(Settings(home=home, spark_master="local[2]", spark_shuffle_partitions=2, spark_conf={"spark.log.level": "ERROR"}))
+    return Spark(Settings(home=home, spark_master="local[2]", spark_shuffle_partitions=1, spark_conf={"spark.log.level": "ERROR"}))
