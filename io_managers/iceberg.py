@@ -22,6 +22,7 @@ from platform_resources.contracts.specs import column_schema
 from platform_resources.engines.audit import CheckOutcome, audit
 from platform_resources.engines.duck import session
 from platform_resources.errors import PlatformError
+from platform_resources.lakehouse.files import live_rows
 from platform_resources.lakehouse.staging import Commit, PartitionScope, StagedWrite, publish, stage_append, stage_merge, stage_overwrite
 from platform_resources.lakehouse.stamp import CODE_VERSION, Stamp, committed_snapshot, last_change, read_position, read_stamp
 from platform_resources.parts import Parts
@@ -221,7 +222,7 @@ def standing_metadata(contract: Contract, table: Table) -> dict[str, Any]:
     """The same facts when nothing was published: those of the table's head."""
     head = table.current_snapshot()
     summary: Mapping[str, str] = head.summary.additional_properties if head is not None and head.summary is not None else {}
-    rows = {"dagster/row_count": int(summary["total-records"])} if "total-records" in summary else {}
+    rows = {"dagster/row_count": live_rows(summary)} if "total-records" in summary else {}
     return {**table_facts(contract, table.location()), **rows, **({"sdp/snapshot_id": head.snapshot_id} if head is not None else {})}
 
 
@@ -279,8 +280,8 @@ def _product(key: dg.AssetKey) -> str:
 
 
 def data_version(table: Table, at: int | None = None) -> str | None:
-    """The snapshot that last added or removed a row, up to the snapshot `at`, as text: heartbeats and moved positions make no new
-    version of the data.
+    """The snapshot that last added or removed a row, up to the snapshot `at`, as text: heartbeats, moved positions and compaction make no
+    new version of the data.
     """
     changed = last_change(table, at)
     return None if changed is None else str(changed)

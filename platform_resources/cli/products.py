@@ -152,7 +152,8 @@ def table_of(settings: Settings, contract: Contract) -> Table | None:
 
 def row_count(table: Table) -> int:
     """Rows of the table's head, from its summary."""
+    from platform_resources.lakehouse.files import live_rows
     from platform_resources.lakehouse.stamp import summary_of
 
     head = table.current_snapshot()
-    return int(summary_of(head).get("total-records", 0)) if head is not None else 0
+    return live_rows(summary_of(head)) if head is not None else 0

@@ -111,6 +111,7 @@ def rollback_command(product: str, when: str, accept_loss: bool, as_json: bool) 
     there. Products made from it recompute. Whatever is at work on it is superseded and ends; nothing has to be stopped first. But mend
     what was wrong before you roll back: the next run makes the same rows again from the same contract and transform.
     """
+    from platform_resources.lakehouse.files import live_rows
     from platform_resources.lakehouse.history import find_target, read_stamp_at, roll_back
     from platform_resources.lakehouse.reading import parse_when
 
@@ -131,7 +132,7 @@ def rollback_command(product: str, when: str, accept_loss: bool, as_json: bool) 
         "from": done.former,
         "snapshot_id": done.snapshot_id,
         "time": datetime.fromtimestamp(target.timestamp_ms / 1000).astimezone(),
-        "rows": int(head.summary.additional_properties.get("total-records", 0)) if head is not None and head.summary else None,
+        "rows": live_rows(head.summary.additional_properties) if head is not None and head.summary else None,
         "position": position,
         "events_read_again": again,
         "superseded_run": at_work,

@@ -97,7 +97,9 @@ def _entry(snapshot: Snapshot, line: str, refs: list[str], reasons: list[str]) -
         line=line,
         run_id=summary.get(RUN_ID),
         rows_added=int(summary.get("added-records", 0)),
-        rows_removed=int(summary.get("deleted-records", 0)) + int(summary.get("added-position-deletes", 0)),
+        rows_removed=int(summary.get("deleted-records", 0))
+        + int(summary.get("added-position-deletes", 0))
+        - int(summary.get("removed-position-deletes", 0)),
         rows=int(summary["total-records"]) - int(summary.get("total-position-deletes", 0)) if "total-records" in summary else None,
         position=summary.get(POSITION),
         watermark=summary.get(WATERMARK),

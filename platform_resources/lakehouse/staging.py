@@ -593,6 +593,7 @@ def _removals(work: _Work, table: Table, transaction: StagingTransaction) -> _Re
     else:
         whole, doomed = _overwritten(work, live, io, metadata)
     edits = work.edits.apply(io, metadata, doomed)
+    failpoint("after-deletes")
     written = _accepted(work, io, metadata, late)
     removed = [*(task.data_file for task in whole), *(edit.task.data_file for edit in edits if edit.rewritten is not None)]
     rewritten = [file for edit in edits for file in edit.rewritten or ()]
