@@ -2,7 +2,8 @@
 
 `failpoint(NAME)` does nothing unless the environment variable `SDP_FAILPOINTS` names it as `name[:action][@n]`, comma-separated;
 `n` is the passage that triggers (default 1). Actions: `kill` (SIGKILL to oneself, the default), `raise` (RuntimeError),
-`sleep=SECONDS` (a zombie that wakes up later). A name is declared by its use; tests list them with `grep`.
+`sleep=SECONDS` (a zombie that wakes up later), `until=PATH` (one that wakes when that file is there). A name is declared by its use;
+tests list them with `grep`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import signal
 import time
 from collections import Counter
+from pathlib import Path
 
 _passages: Counter[str] = Counter()
 
@@ -37,3 +39,6 @@ def _act(name: str, action: str) -> None:
         raise RuntimeError(f"failpoint {name}")
     if action.startswith("sleep="):
         time.sleep(float(action.removeprefix("sleep=")))
+    if action.startswith("until="):
+        while not Path(action.removeprefix("until=")).exists():
+            time.sleep(0.02)

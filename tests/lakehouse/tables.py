@@ -97,3 +97,14 @@ def table_of(lakehouse: Lakehouse, definition: TableDefinition) -> Table:
     table = lakehouse.table(definition.identifier)
     assert table is not None
     return table
+
+
+def reachable(table: Table) -> set[str]:
+    """The names of every file that any snapshot reaches, read in full: what expiry may not touch."""
+    found = {table.metadata_location, *(entry.metadata_file for entry in table.metadata.metadata_log)}
+    for snapshot in table.metadata.snapshots:
+        found.add(snapshot.manifest_list)
+        for manifest in snapshot.manifests(table.io):
+            found.add(manifest.manifest_path)
+            found.update(entry.data_file.file_path for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True))
+    return {Path(path).name for path in found}

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from pyiceberg.table import Table
 from pyiceberg.transforms import IdentityTransform
 
 from platform_resources.lakehouse.catalog import Lakehouse
@@ -15,7 +13,7 @@ from platform_resources.lakehouse.expiry import expire_snapshots, kept_by, reade
 from platform_resources.lakehouse.reading import arrow_table
 from platform_resources.lakehouse.staging import PartitionScope, publish, stage_append, stage_empty, stage_merge, stage_overwrite
 from platform_resources.lakehouse.stamp import Stamp, ancestors, read_epoch, read_position, read_watermark
-from tests.lakehouse.tables import files_on_disk, orders, read, rows, table_of
+from tests.lakehouse.tables import files_on_disk, orders, reachable, read, rows, table_of
 
 ORDERS = orders(partition=[("shop", IdentityTransform(), "shop")], properties={"history.expire.min-snapshots-to-keep": "100000"})
 NAME = ORDERS.identifier
@@ -30,17 +28,6 @@ def overwrite(lakehouse: Lakehouse, number: int, shop: str = "a") -> int:
         lakehouse, ORDERS, rows(ORDERS, (number, shop, number)), Stamp(f"o{number}"), partitions=PartitionScope.named(f"shop={shop}")
     )
     return publish(staged).snapshot_id
-
-
-def reachable(table: Table) -> set[str]:
-    """The names of every file that any snapshot reaches, read in full: what expiry may not touch."""
-    found = {table.metadata_location, *(entry.metadata_file for entry in table.metadata.metadata_log)}
-    for snapshot in table.metadata.snapshots:
-        found.add(snapshot.manifest_list)
-        for manifest in snapshot.manifests(table.io):
-            found.add(manifest.manifest_path)
-            found.update(entry.data_file.file_path for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True))
-    return {Path(path).name for path in found}
 
 
 def on_disk(lakehouse: Lakehouse) -> set[str]:

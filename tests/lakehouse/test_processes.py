@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
+from pyiceberg.table import Table
 
 from platform_resources.config import SOURCE_ROOT
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.stamp import read_position
 from tests.lakehouse.stores import environment
-from tests.lakehouse.tables import files_on_disk, orders, read, table_of
-
-ORDERS = orders()
+from tests.lakehouse.tables import files_on_disk, reachable, read, table_of
+from tests.lakehouse.writer_process import ORDERS, REPLACED
 
 
 def start(lakehouse: Lakehouse, mode: str, name: str, count: int, failpoints: str = "") -> subprocess.Popen[str]:
@@ -53,6 +55,7 @@ def test_racing_writers_lose_and_double_nothing(lakehouse: Lakehouse) -> None:
     assert read_position(table_of(lakehouse, ORDERS)) == {"t": {"0": 12}}
     data = [path for path in files_on_disk(lakehouse) if path.suffix == ".parquet"]
     assert len(data) == len(found)  # what was fenced left no file
+    assert_tidy(lakehouse, table_of(lakehouse, ORDERS))
 
 
 def test_racing_merges_leave_one_row_per_key(lakehouse: Lakehouse) -> None:
@@ -74,11 +77,57 @@ def test_a_writer_killed_at_any_point_and_started_again_writes_once(lakehouse: L
     assert read(table_of(lakehouse, ORDERS)) == [(0, "p", 1), (1, "p", 1), (2, "p", 1)]
 
 
-def test_a_zombie_that_wakes_after_its_successor_is_fenced(lakehouse: Lakehouse) -> None:
-    seconds = 3 if lakehouse.settings.object_store is None else 15
-    zombie = start(lakehouse, "fenced", "zombie", 5, failpoints=f"before-commit:sleep={seconds}@2")
+def test_a_zombie_that_wakes_after_its_successor_is_fenced(lakehouse: Lakehouse, tmp_path: Path) -> None:
+    alarm = tmp_path / "alarm"
+    zombie = start(lakehouse, "fenced", "zombie", 5, failpoints=f"before-commit:until={alarm}@2")
     while not (table := lakehouse.table("shop.orders")) or not read(table):
-        pass
+        time.sleep(0.05)
     assert finish(start(lakehouse, "fenced", "successor", 5)) == 4
+    alarm.touch()
     assert finish(zombie) == 1
     assert [(row[0], row[1]) for row in read(table_of(lakehouse, ORDERS))] == [(0, "zombie"), *((n, "successor") for n in range(1, 5))]
+
+
+@pytest.mark.storm
+def test_eight_writers_of_one_table_are_kept_or_refused(lakehouse: Lakehouse) -> None:
+    outcomes = [counted(process) for process in [start(lakehouse, "storm", f"p{n}", 500) for n in range(8)]]
+    assert all(kept + refused == 500 for kept, refused in outcomes) and sum(kept for kept, _ in outcomes) > 3900
+    table = table_of(lakehouse, ORDERS)
+    assert Counter(row[1] for row in read(table)) == {f"p{n}": kept for n, (kept, _) in enumerate(outcomes)}
+    assert_tidy(lakehouse, table)
+
+
+@pytest.mark.storm
+def test_eight_writers_of_eight_tables_are_all_kept(lakehouse: Lakehouse) -> None:
+    outcomes = [counted(process) for process in [start(lakehouse, "spread", f"t{n}", 500) for n in range(8)]]
+    assert outcomes == [(500, 0)] * 8
+    for number in range(8):
+        table = lakehouse.table(f"shop.t{number}")
+        assert len(read(table)) == 500
+        assert_tidy(lakehouse, table, f"shop.t{number}")
+
+
+@pytest.mark.storm
+def test_writers_of_the_same_partition_are_told_who_beat_them(lakehouse: Lakehouse) -> None:
+    """Eight processes replace two partitions over and over: each round stands whole or names the run that was first."""
+    outcomes = [counted(process) for process in [start(lakehouse, "replace", f"p{n}", 60) for n in range(8)]]
+    assert all(kept + refused == 60 for kept, refused in outcomes)
+    assert sum(kept for kept, _ in outcomes) >= 60 and sum(refused for _, refused in outcomes) > 0
+    found = read(table_of(lakehouse, REPLACED))
+    assert sorted(Counter(row[1] for row in found).items()) == [("a", 3), ("b", 3)]
+    assert len({row[2] for row in found if row[1] == "a"}) == len({row[2] for row in found if row[1] == "b"}) == 1  # one run's rows, whole
+
+
+def counted(process: subprocess.Popen[str]) -> tuple[int, int]:
+    """How many commits of a process stood and how many were refused."""
+    out, err = process.communicate(timeout=1500)
+    assert process.returncode == 0, err
+    kept, refused = out.split()
+    return int(kept), int(refused)
+
+
+def assert_tidy(lakehouse: Lakehouse, table: Table | None, identifier: str = "shop.orders") -> None:
+    """Few snapshots, and on disk nothing that they do not reach."""
+    assert table is not None
+    assert len(table.metadata.snapshots) < 60
+    assert {path.name for path in files_on_disk(lakehouse, identifier)} == reachable(table)
