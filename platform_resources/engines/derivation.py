@@ -216,7 +216,9 @@ class Derivation:
             position={key: pinned.snapshot_id for key, pinned in inputs.items()},
             watermark=least_watermark(list(inputs.values())),
         )
-        changes = {key: pinned.changes_since(before[key]) for key, pinned in inputs.items()} if position is not None else {}
+        aging = self.contract.incremental != "append"  # what a row gave stays, when the row has become too old to be kept
+        known = inputs.items() if position is not None else ()
+        changes = {key: pinned.changes_since(before[key], aging=aging) for key, pinned in known}
         return _Task(con, inputs, changes, before, stamp, Fence(position=position), engine)
 
     def _run(self, task: _Task, restricted: Mapping[str, Restriction] | None = None, only: str = "") -> pa.Table | pa.RecordBatchReader:

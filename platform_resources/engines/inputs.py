@@ -60,15 +60,15 @@ class PinnedInput:
         """Text usable in FROM: the contract's columns and no rows."""
         return empty_relation_sql(self.definition.schema)
 
-    def changes_since(self, since: int | None) -> Changes:
-        """What changed from a snapshot to the pinned one. `since` None means that there was nothing."""
+    def changes_since(self, since: int | None, *, aging: bool = True) -> Changes:
+        """What changed from a snapshot to the pinned one. `since` None means that there was nothing; for `aging` see `changes_between`."""
         if self.table is None or self.snapshot_id is None:
             if since is None:
                 return Changes("none", (), (), None, "it was never made")
             return Changes("recompute", (), (), None, "its table is gone")
         if since is None:
             return Changes("append", (), (), self.snapshot_id, "it is new")
-        return changes_between(self.table, since, self.snapshot_id)
+        return changes_between(self.table, since, self.snapshot_id, aging=aging)
 
     def added_sql(self, changes: Changes, since: int | None) -> str:
         """SELECT of the rows of the files that an append added."""

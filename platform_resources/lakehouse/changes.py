@@ -15,6 +15,8 @@ from pyiceberg.table.snapshots import Operation, Snapshot
 
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.files import DeletedRows, DeleteIndex, FileTask, changed_entries, live_deletes, live_tasks
+from platform_resources.lakehouse.replacing import RETENTION
+from platform_resources.lakehouse.stamp import summary_of
 
 Kind: TypeAlias = Literal["none", "append", "rewrite", "recompute"]
 
@@ -36,8 +38,11 @@ class Changes:
     reason: str
 
 
-def changes_between(table: Table, since: int | None, until: int | None = None) -> Changes:
-    """The rows added and removed after `since` up to `until` (default: the head of main)."""
+def changes_between(table: Table, since: int | None, until: int | None = None, *, aging: bool = True) -> Changes:
+    """The rows added and removed after `since` up to `until` (default: the head of main).
+
+    Rows that left by retention are removed rows, unless `aging` is false: then they are as if they were still there.
+    """
     head = until if until is not None else table.metadata.current_snapshot_id
     if since is None:
         return Changes("recompute", (), (), head, "it was never read")
@@ -50,7 +55,8 @@ def changes_between(table: Table, since: int | None, until: int | None = None) -
     walk = _Walk(table)
     try:
         for snapshot in path:
-            if snapshot.summary is None or snapshot.summary.operation != Operation.REPLACE:
+            replaced = snapshot.summary is not None and snapshot.summary.operation == Operation.REPLACE
+            if not replaced and (aging or RETENTION not in summary_of(snapshot)):
                 walk.step(snapshot)
     except PlatformError as error:
         return Changes("recompute", (), (), head, error.message)

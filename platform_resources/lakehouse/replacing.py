@@ -25,22 +25,21 @@ from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.file_io import delete_files
 from platform_resources.lakehouse.files import FileTask, live_tasks
 from platform_resources.lakehouse.stamp import (
+    CARRIED,
     CODE_VERSION,
     CONTRACT_VERSION,
-    COUNTS,
-    PARTITION,
+    LAST_CHANGE,
     POSITION,
     RUN_ID,
     ancestors,
+    last_change,
     summary_of,
 )
 from platform_resources.lakehouse.transaction import Replace, StagingTransaction
 
 MAINTENANCE = "sdp.maintenance"  # summary property: which action made the snapshot
-SKIPPED_CHECKS = "sdp.skipped-checks"
-# What is true of one write only. All else that a summary says under `sdp.` is read from the nearest ancestor, and so has to be copied.
-_OF_ONE_WRITE = frozenset({RUN_ID, PARTITION, COUNTS, MAINTENANCE, "sdp.retention", "sdp.lost"})
-_OF_THE_POSITION = (CODE_VERSION, CONTRACT_VERSION, SKIPPED_CHECKS)
+RETENTION = "sdp.retention"  # summary property: rows older than this time left with the snapshot
+_OF_THE_POSITION = (CODE_VERSION, CONTRACT_VERSION, "sdp.skipped-checks")  # what they say is said of the write with the position
 _ATTEMPTS = 20
 
 
@@ -80,10 +79,11 @@ def carried_stamp(table: Table, ref: str = MAIN_BRANCH) -> dict[str, str]:
             found |= {name: summary[name] for name in _OF_THE_POSITION if name in summary}
         elif POSITION in found:
             summary = {name: value for name, value in summary.items() if name not in _OF_THE_POSITION}
-        for name, value in summary.items():
-            if name.startswith("sdp.") and name not in _OF_ONE_WRITE:
-                found.setdefault(name, value)
-    return found
+        for name in (*CARRIED, *_OF_THE_POSITION):
+            if name in summary:
+                found.setdefault(name, summary[name])
+    changed = last_change(table) if ref == MAIN_BRANCH else None
+    return found | ({LAST_CHANGE: str(changed)} if changed is not None else {})
 
 
 def commit_swaps(

@@ -33,10 +33,9 @@ from platform_resources.lakehouse.expiry import READERS, Expired, expire_snapsho
 from platform_resources.lakehouse.file_io import delete_files
 from platform_resources.lakehouse.files import FileTask, live_tasks, read_task
 from platform_resources.lakehouse.partitions import column_at, path_of
-from platform_resources.lakehouse.replacing import MAINTENANCE, Swap, commit_swaps
+from platform_resources.lakehouse.replacing import MAINTENANCE, RETENTION, Swap, commit_swaps
 from platform_resources.lakehouse.stamp import ancestors, format_instant, read_position, summary_of
 
-RETENTION = "sdp.retention"  # summary property: rows older than this time left with the snapshot
 ACTION = "retention"
 PATIENCE = timedelta(days=1)  # with registered readers that have not yet seen what left
 _ROUNDS = 3

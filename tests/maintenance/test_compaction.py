@@ -14,12 +14,13 @@ from platform_resources.lakehouse import compaction
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.changes import changes_between
 from platform_resources.lakehouse.compaction import Compacted, compact, rewrite
+from platform_resources.lakehouse.expiry import expire_snapshots
 from platform_resources.lakehouse.files import live_tasks, read_task
 from platform_resources.lakehouse.manifests import manifests_of, rewrite_manifests
 from platform_resources.lakehouse.orphans import list_files, reached_files
 from platform_resources.lakehouse.replacing import commit_swaps, live_deletes
 from platform_resources.lakehouse.staging import PartitionScope, publish, stage_append, stage_empty, stage_overwrite
-from platform_resources.lakehouse.stamp import CODE_VERSION, Stamp, read_epoch, read_position, read_stamp, read_watermark
+from platform_resources.lakehouse.stamp import CODE_VERSION, Stamp, last_change, read_epoch, read_position, read_stamp, read_watermark
 from tests.lakehouse.tables import orders, read, read_by_duckdb, read_by_polars, rows, table_of
 from tests.maintenance.tables import append, assert_whole, events, merge, sizes
 
@@ -56,9 +57,14 @@ def test_what_the_stamps_say_survives_the_snapshots_that_said_it(lakehouse: Lake
     for number in range(2, 8):
         recomputed = Stamp(f"partition-{number}", code_version="v2")  # newer code, for a part of the table only: no position
         publish(stage_append(lakehouse, definition, rows(definition, (number, "a", 1)), recomputed))
+    changed = last_change(table_of(lakehouse, definition))
     run(lakehouse)
     table = table_of(lakehouse, definition)
     head = table.metadata.current_snapshot_id
+    assert last_change(table) == changed != head  # compaction makes no new version of the data
+    expire_snapshots(lakehouse, definition.identifier, keep=1)
+    table = table_of(lakehouse, definition)
+    assert len(table.metadata.snapshots) == 1 and last_change(table) == changed
     assert read_position(table) == {"topic": {"0": 7}} and read_watermark(table) == seen and read_epoch(table) == 3
     assert read_stamp(table, "sdp.position")[1] == read_stamp(table, "sdp.topic-ids")[1] == head
     assert read_stamp(table, CODE_VERSION) == ("v1", head)
