@@ -173,7 +173,7 @@ class Settings(BaseSettings):
             raise PlatformError(
                 "stack-not-started",
                 f"The profile stack uses the server {server}, which was never started in {self.home}.",
-                f"Start it with `sdp stack up {server}`.",
+                f"Start it with `sdp stack up{' iceberg-rest' if server == 'iceberg-rest' else ''}`.",
             ) from None
 
 

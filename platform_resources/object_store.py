@@ -79,10 +79,10 @@ class ObjectStore:
         if host is not None:
             options["ENDPOINT"] = host.partition("://")[2].rstrip("/")
             options["USE_SSL"] = str(not host.startswith("http:")).lower()
-        if self.access_key is None or self.secret_key is None:
-            options["PROVIDER"] = "credential_chain"
-        else:
+        if self.access_key is not None and self.secret_key is not None:
             options["KEY_ID"], options["SECRET"] = self.access_key.get_secret_value(), self.secret_key.get_secret_value()
+        else:
+            options.update(_own_keys())
         options["SCOPE"] = scope
         words = ", ".join(f"{name} ?" for name in options)
         con.execute(f"CREATE OR REPLACE TEMPORARY SECRET {_IN_DUCKDB} (TYPE s3, {words})", list(options.values()))
@@ -109,3 +109,15 @@ _IN_DUCKDB = "sdp_object_store"
 
 def _shown(secret: SecretStr | None) -> str | None:
     return None if secret is None else secret.get_secret_value()
+
+
+def _own_keys() -> dict[str, str]:
+    """The machine's keys for a DuckDB session, found by botocore: DuckDB's own search is in an extension that would be downloaded."""
+    import boto3
+
+    found = boto3.session.Session().get_credentials()
+    if found is None:
+        return {}
+    frozen = found.get_frozen_credentials()
+    known = {"KEY_ID": frozen.access_key, "SECRET": frozen.secret_key, "SESSION_TOKEN": frozen.token}
+    return {name: value for name, value in known.items() if value}

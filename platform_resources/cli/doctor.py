@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
@@ -71,8 +72,15 @@ def examine(settings: Settings) -> list[Finding]:
         _look("stack", "Java 17", _java, install("openjdk-17-jre-headless", "openjdk@17")),
         _look("stack", "Maven", lambda: _program("mvn"), install("maven", "maven")),
         _look("stack", "confluent-kafka", lambda: version("confluent-kafka"), "make install"),
+        _look("stack", "PostgreSQL", _postgresql, install("postgresql", "postgresql")),
+        _look("stack", "servers", lambda: _servers(settings), "sdp stack up"),
         _look("production", "event log", lambda: _set(settings.kafka_bootstrap), "Set SDP_KAFKA_BOOTSTRAP to the brokers, host:port."),
-        _look("production", "catalog", lambda: _set(settings.catalog_uri), "Set SDP_CATALOG_URI to the PostgreSQL or REST catalog."),
+        _look(
+            "production",
+            "catalog",
+            lambda: _without_password(settings.catalog_uri),
+            "Set SDP_CATALOG_URI to the PostgreSQL or REST catalog.",
+        ),
         _look(
             "production",
             "warehouse",
@@ -116,7 +124,8 @@ def _extensions(settings: Settings) -> str:
     from platform_resources.engines.duck import connect
 
     try:  # in a home of its own: whether SDP_HOME can be written is another question
-        with tempfile.TemporaryDirectory() as home, closing(connect(settings.model_copy(update={"home": Path(home)}))) as con:
+        remote = {"profile": "embedded", "warehouse": "s3://bucket"} if settings.profile != "embedded" else {}
+        with tempfile.TemporaryDirectory() as home, closing(connect(settings.model_copy(update={**remote, "home": Path(home)}))) as con:
             rows = con.sql("select extension_name from duckdb_extensions() where loaded order by 1").fetchall()
     except duckdb.Error as error:
         raise LookupError(str(error)) from None
@@ -146,6 +155,28 @@ def _java() -> str:
     if not number.partition(".")[0].isdigit() or int(number.partition(".")[0]) < 17:
         raise LookupError(f"Java {number or 'of unknown version'}")
     return f"Java {number}"
+
+
+def _postgresql() -> str:
+    from platform_resources.stack.postgresql import server_binaries
+
+    return str(server_binaries())
+
+
+def _servers(settings: Settings) -> str:
+    """The servers that the stack profile uses by default: which of them run in this home."""
+    from platform_resources.stack.services import PROFILE, service
+
+    stopped = [name for name in PROFILE if not service(name).status(settings).running]
+    if stopped:
+        raise LookupError(f"not running: {', '.join(stopped)}")
+    return ", ".join(PROFILE)
+
+
+def _without_password(uri: str | None) -> str:
+    """An address without what may be secret in it."""
+    parts = urlsplit(_set(uri))
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
 
 
 def _set(value: str | None) -> str:
