@@ -63,7 +63,7 @@ spark = builder.getOrCreate()
 {catalog}
 for name, value in catalog.items():  # here, and not before the start, where a key would stand on a command line
     spark.conf.set(name, value)
-rows = spark.table("{name}.{identifier}")  # spark.read.option("versionAsOf", SNAPSHOT).table(...) for an older state
+rows = spark.table("{name}.{identifier}")  # spark.sql("SELECT * FROM ... VERSION AS OF snapshot") for an older state
 rows.show(10)
 """
 ENGINES = {"duckdb": _DUCKDB, "polars": _POLARS, "pyiceberg": _PYICEBERG, "spark": _SPARK}

@@ -282,9 +282,9 @@ def _spark_names(function: Any) -> dict[str, Any]:
             names = [alias.asname or alias.name for alias in node.names if alias.name == "sql"]
             found |= dict.fromkeys(names, SimpleNamespace(DataFrame=_SparkFrame))
         elif isinstance(node, ast.Import):
-            names = [alias for alias in node.names if alias.name in ("pyspark", "pyspark.sql")]
             whole = SimpleNamespace(sql=SimpleNamespace(DataFrame=_SparkFrame))
-            found |= {alias.asname or "pyspark": whole.sql if alias.asname and "." in alias.name else whole for alias in names}
+            imported = [alias for alias in node.names if alias.name in ("pyspark", "pyspark.sql")]
+            found |= {alias.asname or "pyspark": whole.sql if alias.asname and "." in alias.name else whole for alias in imported}
     return found
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import duckdb
 import polars as pl
@@ -29,6 +29,9 @@ from platform_resources.engines.types import duck_type, quote
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.conforming import Conformer
 from platform_resources.lakehouse.reading import polars_scan
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 OUTPUT = "__output"
 _STREAMED = re.compile(r"[A-Z][\w /-]* Error: (.*)")
@@ -248,7 +251,7 @@ def _taken(result: Any, transform: Transform) -> pa.Table | pa.RecordBatchReader
             "Return what the annotation says.", file=transform.where, line=function.__code__.co_firstlineno if function else 0,
         )  # fmt: skip
     if transform.returns == "spark":
-        return to_reader(result)
+        return to_reader(cast("DataFrame", result))
     if isinstance(result, duckdb.DuckDBPyRelation):
         return result.to_arrow_reader()
     return result.collect(engine="streaming").to_arrow() if isinstance(result, pl.LazyFrame) else result

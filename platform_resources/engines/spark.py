@@ -301,11 +301,12 @@ def to_reader(frame: DataFrame) -> pa.RecordBatchReader:
 
 def _iterate(session: SparkSession, blocks: Any) -> Iterator[bytes]:
     """The byte arrays of a JVM's RDD, one partition at a time."""
-    from pyspark.rdd import _local_iterator_from_socket
+    from pyspark.rdd import _local_iterator_from_socket  # type: ignore[import-not-found]
     from pyspark.serializers import NoOpSerializer
 
     served = session._jvm.PythonRDD.toLocalIteratorAndServe(blocks.rdd(), False)  # type: ignore[union-attr]  # noqa: SLF001
-    return _local_iterator_from_socket(served, NoOpSerializer())
+    blobs: Iterator[bytes] = _local_iterator_from_socket(served, NoOpSerializer())
+    return blobs
 
 
 def spark_type(kind: IcebergType) -> str:

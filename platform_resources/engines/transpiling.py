@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 import sqlglot
 from pyiceberg.schema import Schema
@@ -51,11 +52,13 @@ _ALIKE: frozenset[type[exp.Expr]] = frozenset(
     }
 )  # fmt: skip
 
+Kind: TypeAlias = Any
+"""A type in sqlglot's words: a member of its enumeration `DataType.Type`, which type checkers do not see as one."""
 _Fault = tuple[str, str]
 """What is different, and the remedy."""
 
 
-def _kind(node: exp.Expr | None) -> exp.DataType.Type | None:
+def _kind(node: exp.Expr | None) -> Kind | None:
     """The type of an expression as far as sqlglot can tell."""
     kind = node.type.this if node is not None and node.type is not None else None
     return None if kind in (exp.DataType.Type.UNKNOWN, exp.DataType.Type.VARIANT) else kind
@@ -163,7 +166,7 @@ def _adds(node: exp.Expr) -> _Fault | None:
     return "dates and times add up and subtract to other types", "Add an INTERVAL, or use date_diff('day', a, b)."
 
 
-def _interval(kind: exp.DataType.Type | None) -> _Fault | None:
+def _interval(kind: Kind | None) -> _Fault | None:
     if kind == exp.DataType.Type.DATE:
         return "a date and an interval are a timestamp in DuckDB and a date in Spark", "Cast the date to timestamp first."
     return None
@@ -386,7 +389,7 @@ def _said_alike(node: exp.Expr) -> exp.Expr:
 
 def _analysed(tree: exp.Query, schemas: Mapping[str, Schema]) -> exp.Expr:
     """A copy with every column qualified and every expression's type, as far as it can be told."""
-    mapping: dict[str, dict[str, dict[str, str]]] = {}
+    mapping: dict[str, Any] = {}
     for identifier, schema in schemas.items():
         domain, _, product = identifier.partition(".")
         mapping.setdefault(domain, {})[product] = {field.name: _typed(field.field_type) for field in schema.fields}
