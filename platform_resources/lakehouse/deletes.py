@@ -167,7 +167,8 @@ def _without(io: FileIO, metadata: TableMetadata, identifier: str, task: FileTas
 def write_delete_file(io: FileIO, metadata: TableMetadata, data_file: DataFile, positions: Positions) -> DataFile:
     """A position delete file for one data file (Iceberg spec, "Position Delete Files"); `positions` are sorted.
 
-    One per data file, not one per partition: its bounds then name that file, so that every engine reads it for that file alone.
+    One per data file, not one per partition: its bounds then name that file, so that every engine reads it for that file alone. Polars'
+    native reader refuses any other.
     """
     spec = metadata.specs()[data_file.spec_id]
     folder = partition_name(spec, metadata.schema(), data_file.partition)

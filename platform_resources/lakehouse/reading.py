@@ -121,7 +121,7 @@ def files_relation_sql(schema: Schema, parts: Sequence[FileTask | DeletedRows]) 
         selects.append(_joined_sql(kept, "ANTI", _positions_sql([(part, part.deletes) for part in kept])))
     if gone:
         before = _positions_sql([(part, part.before) for part in gone])
-        deleted = _positions_sql([(part, part.deletes) for part in gone]) + (f" EXCEPT {before}" if before else "")
+        deleted = f"({_positions_sql([(part, part.deletes) for part in gone])})" + (f" EXCEPT ({before})" if before else "")
         selects.append(_joined_sql(gone, "SEMI", deleted))
     if not selects:
         return empty_relation_sql(schema)
