@@ -21,6 +21,7 @@ from platform_resources.contracts.model import Contract
 from platform_resources.contracts.specs import column_schema
 from platform_resources.engines.audit import CheckOutcome, audit
 from platform_resources.engines.duck import session
+from platform_resources.engines.spark import to_reader
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.files import live_rows
 from platform_resources.lakehouse.staging import Commit, PartitionScope, StagedWrite, publish, stage_append, stage_merge, stage_overwrite
@@ -43,8 +44,8 @@ class BlockedError(Exception):
 class IcebergIOManager(dg.IOManager):
     """Publishes what an asset returns as one audited commit, and loads a product in the type the input is annotated with.
 
-    Accepts a `StagedWrite` (already staged and audited by a derivation), a DuckDB relation, a Polars LazyFrame or DataFrame, an Arrow
-    table or record batch reader, and None (nothing to publish).
+    Accepts a `StagedWrite` (already staged and audited by a derivation), a DuckDB relation, a Polars LazyFrame or DataFrame, a Spark
+    DataFrame, an Arrow table or record batch reader, and None (nothing to publish).
 
     Raises:
         dagster.Failure: the contract refuses the data, or a blocking check fails; nothing is published.
@@ -117,6 +118,8 @@ class IcebergIOManager(dg.IOManager):
         wanted = context.dagster_type.typing_type
         key = _product(context.asset_key)
         try:
+            if _is_spark_frame(wanted):
+                return source(key, settings=self._parts.settings, registry=self._parts.registry).spark()
             if wanted not in _LOADERS:
                 raise _input_type_unknown(key, wanted)
             return _LOADERS[wanted](source(key, settings=self._parts.settings, registry=self._parts.registry))
@@ -177,11 +180,16 @@ _LOADERS: Mapping[Any, Callable[[Source], Any]] = {
 }
 
 
+def _is_spark_frame(kind: Any) -> bool:
+    """Told by its name, so that Spark is imported by those alone who use it."""
+    return getattr(kind, "__name__", "") == "DataFrame" and str(getattr(kind, "__module__", "")).startswith("pyspark.sql")
+
+
 def _input_type_unknown(key: str, wanted: Any) -> PlatformError:
     return PlatformError(
         "input-type-unknown",
         f"The input {key} is annotated {getattr(wanted, '__name__', wanted)}, which the lakehouse cannot load.",
-        "Annotate it with polars.LazyFrame, duckdb.DuckDBPyRelation, pyarrow.Table or pyarrow.RecordBatchReader.",
+        "Annotate it polars.LazyFrame, duckdb.DuckDBPyRelation, pyarrow.Table, pyarrow.RecordBatchReader or pyspark.sql.DataFrame.",
     )
 
 
@@ -199,10 +207,12 @@ def to_arrow(value: Any) -> pa.Table | pa.RecordBatchReader:
         return value.collect(engine="streaming").to_arrow()
     if isinstance(value, pl.DataFrame):
         return value.to_arrow()
+    if any(_is_spark_frame(kind) for kind in type(value).__mro__):
+        return to_reader(value)
     raise PlatformError(
         "output-type-unknown",
         f"The asset returned {type(value).__name__}, which the lakehouse cannot store.",
-        "Return a DuckDB relation, a Polars LazyFrame, or an Arrow table or record batch reader.",
+        "Return a DuckDB relation, a Polars LazyFrame, a Spark DataFrame, or an Arrow table or record batch reader.",
     )
 
 

@@ -227,3 +227,36 @@ def test_the_catalog_is_that_of_pyiceberg_and_its_secrets_are_on_no_command_line
     assert not [secret for secret in ("hunter2", "hunter3", "key-of-mine") if secret in launched or secret in repr(settings)]
     rest = catalog_conf(settings.model_copy(update={"catalog_type": "rest", "catalog_uri": "http://rest"}))
     assert (rest["spark.sql.catalog.sdp.type"], rest["spark.sql.catalog.sdp.uri"]) == ("rest", "http://rest")
+
+
+def test_a_run_in_dagster_takes_its_session_from_pyspark_resource(shop: Any) -> None:
+    import dagster as dg
+    from dagster_pyspark import LazyPySparkResource
+    from pyspark.sql import DataFrame
+
+    from data_products.derived_assets import DerivedProduct, derived_asset
+    from io_managers.iceberg import IcebergIOManager
+    from io_managers.spark import SparkResource
+    from platform_resources.parts import Parts
+    from platform_resources.runs import transform_config
+
+    shop.totals(TOTALS)
+    shop.put("orders", order(1, "a"), order(2, "a"))
+    parts = Parts(shop.settings, registry=shop.registry, lakehouse=shop.lakehouse)
+    transform = read_transform(shop.contract(), parts.registry)
+    assert transform is not None
+    asset = derived_asset(DerivedProduct(shop.contract(), transform, parts))
+    spark = SparkResource(shop.settings)
+    resources = {"io_manager": IcebergIOManager(parts), "spark": spark}
+    made = dg.materialize([asset], resources=resources, run_config=transform_config("shop/totals", engine="spark"))
+    assert made.success
+    assert isinstance(spark._resource, LazyPySparkResource)
+    assert shop.rows() == [("a", 2, Decimal("3.00"))]
+
+    @dg.asset(key=["shop", "rates"], ins={"totals": dg.AssetIn(key=["shop", "totals"])})
+    def rates(totals: DataFrame) -> DataFrame:
+        return totals.selectExpr("shop", "orders as rate")
+
+    totals = dg.AssetSpec(["shop", "totals"]).with_io_manager_key("io_manager")
+    assert dg.materialize([rates, totals], selection=[rates], resources=resources).success
+    assert shop.rows("rates") == [("a", 2)]
