@@ -142,7 +142,7 @@ def _table(old: Contract, new: Contract) -> Iterator[Change]:
         yield Change("breaking", "", f"the primary key changed from {_list(old.primary_key)} to {_list(new.primary_key)}")
     if partition_columns(old) != partition_columns(new):
         before, after = (_list([f"{how}({path})" for path, how in partition_columns(c)]) for c in (old, new))
-        yield Change("breaking", "", f"the partitions changed from {before} to {after}")
+        yield Change("additive", "", f"the partitions changed from {before} to {after}, which no reader sees")
     if old.write_mode != new.write_mode:
         yield Change("breaking", "", f"the writeMode changed from {old.write_mode} to {new.write_mode}")
     for what, before_, after_ in (

@@ -1,16 +1,16 @@
-"""Bring a table to its contract: columns are added, types widened, docs and properties set; what would break readers is refused.
+"""Bring a table to its contract: columns are added, types widened, partitions, docs and properties set; what would break readers is refused.
 
-Fields are matched by name; ids stay the table's. Columns are never dropped, properties of others never removed.
+Fields are matched by name; ids stay the table's. Columns are never dropped, properties of others never removed. Another partitioning
+breaks nobody: files keep the spec they were written with, and every reader prunes each file by its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.partitioning import PARTITION_FIELD_ID_START, PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.update import AddPartitionSpecUpdate, SetDefaultSpecUpdate
 from pyiceberg.types import (
     IcebergType,
     ListType,
@@ -44,16 +44,14 @@ class _Plan:
 
 
 def evolve(transaction: StagingTransaction, definition: TableDefinition) -> None:
-    """Stage the schema, sort order and property changes that bring the table to its definition; none when it is there already.
+    """Stage the schema, partition, sort order and property changes that bring the table to its definition; none when it is there already.
 
     Raises:
-        PlatformError: `schema-breaking` with the diff, when a column is missing, narrowed, retyped or newly required, or the
-            partitioning differs.
+        PlatformError: `schema-breaking` with the diff, when a column is missing, narrowed, retyped or newly required.
     """
     metadata = transaction.table_metadata
     plan = _Plan()
     _compare(metadata.schema().as_struct(), definition.schema.as_struct(), (), plan)
-    plan.breaking.extend(_spec_difference(metadata, definition))
     if plan.breaking:
         raise PlatformError(
             "schema-breaking",
@@ -70,6 +68,7 @@ def evolve(transaction: StagingTransaction, definition: TableDefinition) -> None
                 update.make_column_optional(path)
             for path, doc in plan.documented:
                 update.update_column(path, doc=doc)
+    _set_spec(transaction, definition)
     _set_sort_order(transaction, definition)
     _set_properties(transaction, definition)
 
@@ -126,11 +125,38 @@ def _alike(old: IcebergType, new: IcebergType) -> bool:
     return not plan and not plan.breaking
 
 
-def _spec_difference(metadata: TableMetadata, definition: TableDefinition) -> Iterator[str]:
-    old = _spelled(metadata.spec(), metadata.schema())
-    new = _spelled(definition.partition_spec, definition.schema)
-    if old != new:
-        yield f"~ partitioned by {', '.join(old) or 'nothing'}, now by {', '.join(new) or 'nothing'}"
+def _set_spec(transaction: StagingTransaction, definition: TableDefinition) -> None:
+    """Make the definition's partitioning the default spec, in its order of fields; one that the table had before is taken up again.
+
+    PyIceberg's `update_spec` would keep former fields first, and the order is that of the values in `TableDefinition`.
+    """
+    metadata = transaction.table_metadata
+    schema = metadata.schema()
+    wanted = _spelled(definition.partition_spec, definition.schema)
+    if wanted == _spelled(metadata.spec(), schema):
+        return
+    before = [spec for spec in metadata.partition_specs if not _is_lost(spec, schema) and _spelled(spec, schema) == wanted]
+    if before:
+        transaction.stage(SetDefaultSpecUpdate(spec_id=before[-1].spec_id))
+        return
+    known = {(one.source_id, str(one.transform)): one for spec in metadata.partition_specs for one in spec.fields}
+    taken = {one.name for one in known.values()}
+    next_id, fields = max(metadata.last_partition_id or 0, PARTITION_FIELD_ID_START - 1), list[PartitionField]()
+    for one in definition.partition_spec.fields:
+        source_id = schema.find_field(_dotted(path_of(definition.schema, one.source_id))).field_id
+        field_ = known.get((source_id, str(one.transform)))
+        if field_ is None:
+            next_id += 1
+            name = f"{one.name}_{next_id}" if one.name in taken else one.name  # `id_bucket` of 16 is not that of 32
+            field_ = PartitionField(source_id, next_id, one.transform, name)
+        fields.append(field_)
+    spec_id = max(spec.spec_id for spec in metadata.partition_specs) + 1
+    transaction.stage(AddPartitionSpecUpdate(spec=PartitionSpec(*fields, spec_id=spec_id)), SetDefaultSpecUpdate(spec_id=spec_id))
+
+
+def _is_lost(spec: PartitionSpec, schema: Schema) -> bool:
+    """Whether a former spec is by a column that another engine has dropped since."""
+    return any(schema.find_column_name(one.source_id) is None for one in spec.fields)
 
 
 def _spelled(spec: PartitionSpec, schema: Schema) -> list[str]:

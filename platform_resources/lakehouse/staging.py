@@ -26,6 +26,7 @@ from pyiceberg.exceptions import (
 )
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
+from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.serializers import ToOutputFile
 from pyiceberg.table import Table
@@ -188,6 +189,7 @@ class _Work:
     merge: Merge | None = None
     files: list[DataFile] = field(default_factory=list)
     files_schema: Schema | None = None
+    files_spec: PartitionSpec | None = None
     duplicates: int = 0
 
     def __post_init__(self) -> None:
@@ -418,7 +420,8 @@ class StagedWrite:
         transaction = StagingTransaction(table)
         evolve(transaction, work.definition)
         metadata = transaction.table_metadata
-        if work.files_schema is not None and work.files and work.files_schema.as_struct() != metadata.schema().as_struct():
+        same = work.files_schema is not None and work.files_schema.as_struct() == metadata.schema().as_struct()
+        if work.files and not (same and work.files_spec == metadata.spec()):
             self._write_again(transaction)
         found = _removals(work, table, transaction)
         gone = [file.file_path for file in (*found.removed, *found.dropped)]
@@ -463,7 +466,7 @@ class StagedWrite:
                 )
 
     def _write_again(self, transaction: StagingTransaction) -> None:
-        """Another writer changed the schema while this one was staged: the own files are read and written in the new one."""
+        """Another writer changed schema or partitioning while this one was staged: the own files are read and written anew."""
         work, metadata = self._work, transaction.table_metadata
         name = work.definition.identifier
         old = work.files
@@ -475,7 +478,7 @@ class StagedWrite:
         )
         writer = DataFileWriter(transaction.io, metadata, name)
         work.files = writer.write(pa.RecordBatchReader.from_batches(arrow_schema_of(metadata.schema()), blocks))
-        work.files_schema = metadata.schema()
+        work.files_schema, work.files_spec = metadata.schema(), metadata.spec()
         work.own_edits.withdraw(transaction.io)
         work.edits.withdraw(transaction.io)
         if work.merge is not None:
@@ -704,7 +707,7 @@ def _stage_new(work: _Work, data: Data | None) -> StagedWrite:
     if data is not None:
         transaction = StagingTransaction(table)
         evolve(transaction, work.definition)
-        work.files_schema = transaction.table_metadata.schema()
+        work.files_schema, work.files_spec = transaction.table_metadata.schema(), transaction.table_metadata.spec()
         data = _resolved(work, data)
         work.files = DataFileWriter(transaction.io, transaction.table_metadata, work.definition.identifier).write(data)
         failpoint("after-data-files")

@@ -35,7 +35,7 @@ TABLE_CHANGES = [
         "breaking",
         "the primary key changed from shop, day to day",
     ),
-    ("partitioned: true", "partitioned: false", "breaking", "the partitions changed from identity(day) to none"),
+    ("partitioned: true", "partitioned: false", "additive", "the partitions changed from identity(day) to none, which no reader sees"),
     ("Money taken.", "Money.", "documentation", "the description, tags or classification of amount changed"),
     ("Sales per shop and day.", "Sales.", "documentation", "title, words, status, owners or tags changed"),
     ("name: some_rows", "name: rows", "documentation", "the check some_rows is called rows now"),
