@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from pyiceberg.table.snapshots import Operation
 
 from platform_resources.config import SOURCE_ROOT, Settings
-from platform_resources.contracts.iceberg import table_definition
+from platform_resources.contracts.iceberg import MergeRule, TableDefinition, table_definition
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.registry import Registry
 from platform_resources.engines.derivation import Derivation, Derived
@@ -31,7 +31,7 @@ from platform_resources.engines.loading import read_transform
 from platform_resources.engines.sampling import RowSampler
 from platform_resources.engines.transform import Transform
 from platform_resources.lakehouse.catalog import Lakehouse
-from platform_resources.lakehouse.files import live_files
+from platform_resources.lakehouse.files import live_tasks
 from platform_resources.lakehouse.parquet import DataFileWriter
 from platform_resources.lakehouse.reading import arrow_table, duckdb_scan_sql
 from platform_resources.lakehouse.staging import PartitionScope, stage_append, stage_empty, stage_merge, stage_overwrite
@@ -65,6 +65,11 @@ class InputHistory:
         self.commits += 1
         return Stamp(run_id=f"{self.contract.name}-{self.commits}")
 
+    @property
+    def merged(self) -> TableDefinition:
+        """The definition, to be merged in one way and then in the other."""
+        return replace(self.definition, merge=MergeRule(("merge-on-read", "copy-on-write")[self.commits % 2]))
+
     def draw(self, most: int = 120) -> list[dict[str, Any]]:
         return self.sampler.rows(self.chance.randrange(1, most))
 
@@ -84,7 +89,7 @@ class InputHistory:
         if not self.contract.primary_key:
             stage_append(self.lakehouse, self.definition, self.distinct(), self.stamp()).commit()
             return
-        stage_merge(self.lakehouse, self.definition, self.distinct(), self.stamp(), keys=self.contract.primary_key).commit()
+        stage_merge(self.lakehouse, self.merged, self.distinct(), self.stamp(), keys=self.contract.primary_key).commit()
 
     def delete(self) -> None:
         keys = list(self.contract.primary_key)
@@ -93,7 +98,7 @@ class InputHistory:
         table = arrow_table(self.lakehouse.create(self.definition)).select(keys)
         gone = table.take(pa.array(self.chance.sample(range(table.num_rows), k=min(4, table.num_rows)), type=pa.int64()))
         nothing = self.sampler.table([])
-        stage_merge(self.lakehouse, self.definition, nothing, self.stamp(), keys=tuple(keys), delete_keys=gone, replace_keys=True).commit()
+        stage_merge(self.lakehouse, self.merged, nothing, self.stamp(), keys=tuple(keys), delete_keys=gone, replace_keys=True).commit()
         return None
 
     def overwrite(self) -> None:
@@ -105,12 +110,12 @@ class InputHistory:
 
     def compact(self) -> None:
         table = self.lakehouse.create(self.definition)
-        files = live_files(table.io, table.current_snapshot(), self.contract.identifier)
-        if not files:
+        tasks = live_tasks(table.io, table.current_snapshot(), self.contract.identifier)
+        if not tasks:
             return
         transaction = StagingTransaction(table)
         written = DataFileWriter(table.io, table.metadata, self.contract.identifier).write(arrow_table(table))
-        gone = [file.file_path for file in files]
+        gone = {file.file_path for task in tasks for file in (task.data_file, *task.deletes)}
         with Replace(operation=Operation.REPLACE, gone=gone, transaction=transaction, io=table.io) as producer:
             for file in written:
                 producer.append_data_file(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from platform_resources.config import Settings
-from platform_resources.contracts.iceberg import table_definition
+from platform_resources.contracts.iceberg import MergeRule, table_definition
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.registry import Registry
 from platform_resources.engines.derivation import Derivation, Derived
@@ -74,6 +75,7 @@ class Shop:
         self.write("rates", RATES, servers=FILES)
         self.lakehouse = Lakehouse(self.settings)
         self.runs = 0
+        self.strategy = "auto"  # how `put` merges
 
     def write(self, name: str, properties: str, *, custom: str = "", quality: str = "", servers: str = "") -> None:
         text = HEAD.format(name=name, custom=custom, quality=quality, servers=servers) + properties
@@ -104,7 +106,7 @@ class Shop:
 
     def put(self, name: str, *rows: Iterable[Any], delete: Iterable[Any] = ()) -> Commit:
         """Append rows (tuples in column order), or merge them by primary key where something is deleted or replaced."""
-        definition = table_definition(self.contract(name))
+        definition = replace(table_definition(self.contract(name)), merge=MergeRule(self.strategy))
         names = [field.name for field in definition.schema.fields]
         data = pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema=arrow_schema_of(definition.schema))
         self.runs += 1

@@ -158,7 +158,9 @@ def test_an_expired_position_recomputes_and_says_so(shop: Any, an_order: Any) ->
     assert shop.rows() == [("a", 2, D("2.00"))]
 
 
-def test_append_transforms_only_added_rows_and_refuses_changed_ones(shop: Any, an_order: Any) -> None:
+@pytest.mark.parametrize("strategy", ["copy-on-write", "merge-on-read"])
+def test_append_transforms_only_added_rows_and_refuses_changed_ones(shop: Any, an_order: Any, strategy: str) -> None:
+    shop.strategy = strategy
     shop.totals(
         "select order_id, shop from shop.orders where shop <> 'x'",
         incremental="append",
@@ -180,8 +182,10 @@ def test_append_transforms_only_added_rows_and_refuses_changed_ones(shop: Any, a
     assert shop.rows() == [(3, "b")]
 
 
+@pytest.mark.parametrize("strategy", ["copy-on-write", "merge-on-read"])
 @pytest.mark.parametrize("properties", [DAYS, BY_WEEKDAY_TIME], ids=["date", "day(timestamp)"])
-def test_only_touched_partitions_are_recomputed_and_emptied_ones_vanish(shop: Any, an_order: Any, properties: str) -> None:
+def test_only_touched_partitions_are_recomputed_and_emptied_ones_vanish(shop: Any, an_order: Any, properties: str, strategy: str) -> None:
+    shop.strategy = strategy
     text = BY_DAY if properties is DAYS else BY_DAY.replace('cast("at" as date)', "date_trunc('day', \"at\")")
     shop.totals(text, incremental="partition", properties=properties)
     shop.put("orders", an_order(1, "a", day=1), an_order(2, "a", day=2), an_order(3, "a", day=3))

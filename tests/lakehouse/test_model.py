@@ -165,7 +165,7 @@ def _plain(found: list[tuple[Any, ...]]) -> Counter[Row]:
     return Counter((row[0]["id"], row[0]["shop"], row[1], row[2]) for row in found)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(operations=_OPERATIONS, partitioned=st.sampled_from(["no", "shop", "both"]))
 def test_any_sequence_of_writes_is_what_plain_python_says(
     con: duckdb.DuckDBPyConnection, operations: list[tuple[Any, ...]], partitioned: str
