@@ -56,7 +56,7 @@ def measure(rows: int, rounds: int) -> list[dict[str, Any]]:
             {
                 "id": np.arange(rows),
                 "wiki": wikis.take(pa.array(chance.integers(0, 50, rows))),
-                "page": chance.integers(0, max(rows // 20, 1), rows),
+                "page": chance.integers(0, 1000, rows),
                 "bytes": chance.integers(-500, 500, rows),
             }
         )

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import sqlglot
 from pyiceberg.schema import Schema
 from pyiceberg.types import DecimalType, FixedType, IcebergType, ListType, MapType, StructType
-from sqlglot import exp
+from sqlglot import ErrorLevel, exp
 from sqlglot.optimizer.annotate_types import annotate_types
 from sqlglot.optimizer.qualify import qualify
 
@@ -41,13 +41,13 @@ _ALIKE: frozenset[type[exp.Expr]] = frozenset(
         exp.Filter, exp.Dot, exp.DataType, exp.DataTypeParam, exp.ColumnDef, exp.Var, exp.Exists, exp.Interval, exp.Struct, exp.PropertyEQ,
         # operators
         exp.Case, exp.If, exp.And, exp.Or, exp.Not, exp.Is, exp.Between, exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE,
-        exp.NullSafeEQ, exp.NullSafeNEQ, exp.Neg, exp.Mul, exp.DPipe, exp.Like, exp.Escape,
+        exp.NullSafeEQ, exp.NullSafeNEQ, exp.Neg, exp.Mul, exp.DPipe, exp.Escape,
         # values
-        exp.Coalesce, exp.Nullif, exp.Greatest, exp.Least, exp.Abs, exp.Sqrt,
-        exp.Concat, exp.Replace, exp.StartsWith, exp.EndsWith, exp.Contains, exp.StrPosition, exp.Reverse,
+        exp.Coalesce, exp.Nullif, exp.Greatest, exp.Least, exp.Abs,
+        exp.Replace, exp.StartsWith, exp.EndsWith, exp.StrPosition,
         exp.Year, exp.Month, exp.Day, exp.Hour, exp.Minute, exp.Second, exp.Quarter, exp.DayOfYear, exp.WeekOfYear, exp.LastDay, exp.MD5,
         # aggregates and windows
-        exp.Count, exp.Sum, exp.Min, exp.Max, exp.Avg, exp.CountIf, exp.LogicalAnd, exp.LogicalOr,
+        exp.Count, exp.Sum, exp.Avg, exp.CountIf, exp.LogicalAnd, exp.LogicalOr,
         exp.RowNumber, exp.Rank, exp.DenseRank, exp.Lag, exp.Lead, exp.FirstValue, exp.LastValue, exp.Ntile,
     }
 )  # fmt: skip
@@ -217,10 +217,30 @@ def _trims(node: exp.Expr) -> _Fault | None:
     return None
 
 
-def _lengths(node: exp.Expr) -> _Fault | None:
-    if _kind(node.this) in _LISTS | _TEXTS:
+def _of_text(node: exp.Expr) -> _Fault | None:
+    """Functions that both a text and a list may be given to, and that differ for a list."""
+    for given in (node.this, *node.expressions):
+        if isinstance(given, exp.Expr) and _kind(given) not in _TEXTS | {exp.DataType.Type.NULL}:
+            shown = given.sql("duckdb")
+            return (
+                f"it is alike for texts only, and {shown} is a list or cannot be told",
+                f"Unnest a list; cast {shown} to varchar if it is one.",
+            )
+    return None
+
+
+def _likens(node: exp.Expr) -> _Fault | None:
+    pattern = node.expression
+    escaped = isinstance(node.parent, exp.Escape)
+    if isinstance(pattern, exp.Literal) and pattern.is_string and (escaped or "\\" not in pattern.this):
         return None
-    return "length is that of a text or of a list, and which cannot be told", _told(node.this.sql("duckdb"))
+    return "a backslash in a pattern escapes in Spark and is a letter in DuckDB", "Give a literal pattern, with ESCAPE where one is needed."
+
+
+def _orders(node: exp.Expr) -> _Fault | None:
+    if _kind(node.this) in _LISTS | _NESTED:
+        return "nulls inside of lists and structs have another order", "Take the extreme of a plain column."
+    return None
 
 
 def _explodes(node: exp.Expr) -> _Fault | None:
@@ -272,7 +292,8 @@ _RULES: Mapping[type[exp.Expr], Callable[[exp.Expr], _Fault | None]] = {
     exp.Floor: _rounds_up_or_down, exp.Ceil: _rounds_up_or_down, exp.Round: _rounds, exp.Substring: _substring, exp.Left: _substring,
     exp.Right: _substring, exp.Bracket: _indexes, exp.Add: _adds, exp.Sub: _adds, exp.DateDiff: _differs, exp.TimestampTrunc: _truncates,
     exp.DateTrunc: _truncates, exp.Extract: _extracts, exp.RegexpLike: _matches, exp.RegexpReplace: _matches,
-    exp.Trim: _trims, exp.Length: _lengths, exp.Lower: lambda _: None, exp.Explode: _explodes, exp.ArgMax: _latest, exp.ArgMin: _latest,
+    exp.Trim: _trims, exp.Length: _of_text, exp.Contains: _of_text, exp.Concat: _of_text, exp.Like: _likens, exp.Min: _orders,
+    exp.Max: _orders, exp.Lower: lambda _: None, exp.Explode: _explodes, exp.ArgMax: _latest, exp.ArgMin: _latest,
     exp.AnyValue: _any, exp.First: _any, exp.Last: _any, exp.ArrayAgg: _collects, exp.GroupConcat: _collects, exp.Unnest: _unnests,
     exp.TableSample: _samples, exp.In: _contains, exp.TimeToStr: _writes_time,
 }  # fmt: skip
@@ -284,6 +305,8 @@ _REMEDIES: Mapping[str, str] = {
     "upper": "Use lower(): letters such as ß have another upper case in Spark.",
     "ilike": "Use lower(x) LIKE '...'.",
     "median": "Compute it in Python, or let the product run on DuckDB.",
+    "sqrt": "Compute it in Python: of a negative number it is an error in DuckDB and NaN in Spark.",
+    "reverse": "Compute it in Python: DuckDB keeps letters and their accents together, Spark does not.",
     "isnan": "Compare with the value that the product means.",
 }
 _KEEP = "Say it by functions that both engines have (docs/transforms.md), or let the product run on DuckDB."
@@ -327,7 +350,7 @@ def to_spark(text: str, names: Mapping[str, str], schemas: Mapping[str, Schema],
         if name is not None:
             alias = table.alias or table.name
             table.replace(exp.alias_(exp.to_table(name), alias, table=True, quoted=True))
-    return str(tree.sql(dialect="spark", comments=False))
+    return str(tree.sql(dialect="spark", comments=False, unsupported_level=ErrorLevel.IGNORE))
 
 
 def _problems(tree: exp.Expr, file: str) -> Iterator[Problem]:
@@ -370,6 +393,10 @@ def _shown(node: exp.Expr) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+_SPACES = " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+"""What DuckDB trims: Unicode's space separators (category Zs). Spark trims the first of them alone."""
+
+
 def _said_alike(node: exp.Expr) -> exp.Expr:
     """One node so that Spark gives what DuckDB gives."""
     double = "DOUBLE"
@@ -382,6 +409,8 @@ def _said_alike(node: exp.Expr) -> exp.Expr:
         for capital, small in (("İ", "i"), ("Σ", "σ")):
             plain = exp.func("REPLACE", plain, exp.Literal.string(capital), exp.Literal.string(small))
         return exp.Lower(this=plain)
+    if isinstance(node, exp.Trim):
+        return exp.Trim(this=node.this, expression=exp.Literal.string(_SPACES), position=node.args.get("position") or "BOTH")
     if isinstance(node, exp.Floor | exp.Ceil) and _kind(node.this) in _FLOATS:  # a long in Spark, a double in DuckDB
         return exp.cast(node, double)
     return node
