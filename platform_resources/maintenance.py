@@ -24,7 +24,7 @@ from platform_resources.lakehouse.compaction import compact
 from platform_resources.lakehouse.conforming import arrow_schema_of
 from platform_resources.lakehouse.expiry import expire_snapshots
 from platform_resources.lakehouse.files import live_tasks, read_task
-from platform_resources.lakehouse.health import HISTORY, Health, Need, Policy, drop_refusals, look_at_table
+from platform_resources.lakehouse.health import ACTIONS, HISTORY, Health, Need, Policy, drop_refusals, look_at_table
 from platform_resources.lakehouse.manifests import rewrite_manifests
 from platform_resources.lakehouse.orphans import remove_orphans
 from platform_resources.lakehouse.retention import Term, forget, sorted_by_age
@@ -131,8 +131,13 @@ class Maintenance:
         (look,) = self.look([target]) or [Look(target, None)]
         if look.error is not None:
             yield replace(self._fact(target, Need("compact", "the table was looked at"), "failed"), action="look", error=look.error)
-        listing = [Need("orphans", "its folder was not listed for a day")] if orphans and look.health is not None else []
-        for need in (*look.needs, *listing):
+        waiting = list(look.needs)
+        if orphans and look.health is not None:
+            waiting.append(Need("orphans", "its folder was not listed for a day"))
+        begun = set[str]()
+        while waiting:
+            need = waiting.pop(0)
+            begun.add(need.action)
             if self.deadline is not None and time.monotonic() >= self.deadline:
                 yield self._fact(target, need, "postponed")
                 continue
@@ -145,6 +150,12 @@ class Maintenance:
             yield replace(fact, started_at=started, seconds=round(time.monotonic() - began, 3))
             if fact.outcome == "failed":
                 return
+            if need.action in ("compact", "retention"):  # what they leave behind is seen only now
+                new = [one for one in self._needs_now(target) if one.action not in {*begun, *(known.action for known in waiting)}]
+                waiting = sorted([*new, *waiting], key=lambda one: ACTIONS.index(one.action))
+
+    def _needs_now(self, target: Maintained) -> tuple[Need, ...]:
+        return tuple(need for look in self.look([target]) for need in look.needs)
 
     def _act(self, target: Maintained, need: Need) -> Fact:
         done = self._fact(target, need, "done")
@@ -166,8 +177,10 @@ class Maintenance:
                 bytes_before=left.bytes + left.expired.bytes, snapshots_removed=left.expired.snapshots,
             )  # fmt: skip
         if need.action == "manifests":
-            before, after = rewrite_manifests(lakehouse, name, run_id=self.run_id)
-            return replace(done, outcome="done" if after < before else "lost", files_before=before, files_after=after)
+            counts = rewrite_manifests(lakehouse, name, run_id=self.run_id)
+            return replace(
+                done, outcome="done" if counts else "lost", files_before=(counts or (0, 0))[0], files_after=(counts or (0, 0))[1]
+            )
         if need.action == "refused":
             dropped = drop_refusals(lakehouse, name, target.policy, now=now)
             return replace(done, outcome="done" if dropped else "nothing", snapshots_removed=len(dropped))

@@ -93,6 +93,10 @@ def run_command(product: str, partition: str | None, recompute: bool, engine: st
         raise PlatformError(
             "not-derived", f"{contract.key} comes from a stream, so there is nothing to compute.", f"Use `sdp ingest {contract.key}`."
         )
+    if contract.source is not None and contract.source.kind == "platform":
+        raise PlatformError(
+            "not-derived", f"{contract.key} is what the platform tells of itself; nothing computes it.", "Use `sdp maintain`."
+        )
     if partition is not None:
         _require_partition(contract, partition)
     lock = run_lock(contract.key)

@@ -19,7 +19,7 @@ from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.compaction import Group, deleted_rows, is_small, plan_compaction, target_bytes
 from platform_resources.lakehouse.expiry import expire_snapshots, kept_by
 from platform_resources.lakehouse.files import FileTask, live_tasks
-from platform_resources.lakehouse.manifests import EXCESS, manifests_of, needed_manifests
+from platform_resources.lakehouse.manifests import EXCESS, LEFT, manifests_of, needed_manifests
 from platform_resources.lakehouse.reading import branches
 from platform_resources.lakehouse.replacing import MAINTENANCE, live_deletes
 from platform_resources.lakehouse.retention import Term, history_past, oldest_row, sorted_by_age
@@ -207,12 +207,16 @@ def _compaction(table: Table, tasks: Sequence[FileTask], groups: Sequence[Group]
 
 
 def _manifests(table: Table) -> Need | None:
-    manifests = manifests_of(table)
-    excess = len(manifests) - needed_manifests(table, manifests)
-    if excess < EXCESS:
-        return None
+    """Too many manifests; or many files that left in those of the head, which a query reads for nothing until the next commit."""
+    manifests, head = manifests_of(table), table.current_snapshot()
     size = sum(one.manifest_length for one in manifests)
-    return Need("manifests", f"{len(manifests)} manifests where {len(manifests) - excess} would do", len(manifests), size)
+    needed = needed_manifests(table, manifests)
+    if len(manifests) - needed >= EXCESS:
+        return Need("manifests", f"{len(manifests)} manifests where {needed} would do", len(manifests), size)
+    left = sum(one.deleted_files_count or 0 for one in (head.manifests(table.io) if head is not None else ()))
+    if left >= LEFT:
+        return Need("manifests", f"{left:,} files that left are still listed", len(manifests), size)
+    return None
 
 
 def _expiry(lakehouse: Lakehouse, table: Table, policy: Policy, now: datetime) -> Need | None:

@@ -16,6 +16,8 @@ from platform_resources.lakehouse.replacing import regroup_manifests
 
 EXCESS = 20  # manifests more than are needed that are worth a commit; the commit path itself merges at 20
 
+LEFT = 100  # files that left, in the manifests of the head, that are worth a commit
+
 
 def manifests_of(table: Table) -> list[ManifestFile]:
     """The manifests of the head of main that list files."""
@@ -34,11 +36,12 @@ def needed_manifests(table: Table, manifests: Sequence[ManifestFile]) -> int:
     return sum(math.ceil(size / target) for size in sizes.values())
 
 
-def rewrite_manifests(lakehouse: Lakehouse, identifier: str, *, run_id: str) -> tuple[int, int]:
-    """Manifests before and after; equal when others kept committing."""
+def rewrite_manifests(lakehouse: Lakehouse, identifier: str, *, run_id: str) -> tuple[int, int] | None:
+    """Manifests before and after, those that only list files that left included; None when others kept committing."""
     table = lakehouse.table(identifier)
-    before = len(manifests_of(table)) if table is not None else 0
+    head = table.current_snapshot() if table is not None else None
+    before = len(head.manifests(table.io)) if table is not None and head is not None else 0
     if regroup_manifests(lakehouse, identifier, run_id=run_id) is None:
-        return before, before
+        return None
     fresh = lakehouse.table(identifier)
     return before, len(manifests_of(fresh)) if fresh is not None else 0

@@ -165,7 +165,7 @@ def test_the_manifests_are_put_in_the_order_of_partitions(lakehouse: Lakehouse, 
     merge(lakehouse, definition, (3, datetime(2026, 1, 1, tzinfo=UTC), "y"))
     since, before = table_of(lakehouse, definition).metadata.current_snapshot_id, read(table_of(lakehouse, definition))
     assert len(manifests_of(table_of(lakehouse, definition))) >= 13
-    _, after = rewrite_manifests(lakehouse, "shop.orders", run_id="maintenance")
+    _, after = rewrite_manifests(lakehouse, "shop.orders", run_id="maintenance") or (0, 0)
     table = table_of(lakehouse, definition)
     assert after == 2 and read(table) == before and read_by_duckdb(con, table).num_rows == len(before)
     assert changes_between(table, since).kind == "none"
