@@ -143,9 +143,13 @@ class HttpProxy:
 
 
 class TcpProxy:
-    """A proxy for any protocol: `cut` breaks every connection and refuses new ones until `mend`, `stall` lets nothing pass."""
+    """A proxy for any protocol: `cut` breaks every connection and refuses new ones until `mend`, `stall` lets nothing pass. With
+    `cut_once` set, the first message that holds those bytes still reaches the server, and its answer is lost with the connection.
+    """
 
     def __init__(self, host: str, port: int) -> None:
+        self.cut_once: bytes | None = None
+        self.accepted = 0
         self._target = (host, port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -189,6 +193,7 @@ class TcpProxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            self.accepted += 1
             if not self._open.is_set():
                 client.close()
                 continue
@@ -207,6 +212,12 @@ class TcpProxy:
             while data := source.recv(65536):
                 self._flowing.wait()
                 target.sendall(data)
+                if self.cut_once is not None and self.cut_once in data:
+                    self.cut_once = None
+                    source.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    source.close()
+                    time.sleep(0.5)  # the server does what it was told
+                    break
         for end in (source, target):
             with suppress(OSError):
                 end.close()
