@@ -275,7 +275,7 @@ class _SparkFrame:
 def _spark_names(function: Any) -> dict[str, Any]:
     """The names under which the function's file imports Spark's DataFrame, where it does so for type checkers only."""
     found: dict[str, Any] = {}
-    for node in ast.walk(ast.parse(Path(function.__code__.co_filename).read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(Path(function.__code__.co_filename).read_text(encoding="utf-8-sig"))):
         if isinstance(node, ast.ImportFrom) and node.module in ("pyspark.sql", "pyspark.sql.dataframe"):
             found |= {alias.asname or alias.name: _SparkFrame for alias in node.names if alias.name == "DataFrame"}
         elif isinstance(node, ast.ImportFrom) and node.module == "pyspark":

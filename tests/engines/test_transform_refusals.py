@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from platform_resources.engines.transform import ColumnSource
+from tests.engines.conftest import FILES
 
 GOOD = "select shop, count(*) as orders, sum(amount) as total\nfrom shop.orders\ngroup by shop\n"
 SQL = "data_products/shop/totals.sql"
@@ -202,7 +203,7 @@ PY = "data_products/shop/totals.py"
 HEADER = "import polars as pl\nimport pyarrow as pa\nfrom platform_resources import data_product\n\n"
 DECORATED = "@data_product(inputs={'orders': 'shop/orders'})\n"
 TOTALS_DEF = "def totals(orders: pl.LazyFrame) -> pl.LazyFrame: ...\n"
-ANNOTATE = "Annotate it duckdb.DuckDBPyRelation, polars.LazyFrame, pyarrow.Table or pyarrow.RecordBatchReader."
+ANNOTATE = "Annotate it duckdb.DuckDBPyRelation, polars.LazyFrame, pyarrow.Table, pyarrow.RecordBatchReader or pyspark.sql.DataFrame."
 WRONG_PYTHON = {
     "syntax": ("python-broken", "x = 1 +\n", 5, "The file cannot be executed: invalid syntax. Correct it at that line."),
     "raises": (
@@ -339,9 +340,32 @@ def test_a_declared_key_of_the_same_type_is_traced(shop: Any) -> None:
     assert dict(shop.derivation().transform.keys) == {"shop/orders": (('"customer"."name"',),)}
 
 
-def test_spark_is_refused_until_it_is_offered(shop: Any) -> None:
-    pytest.importorskip("pyspark")
-    text = "from pyspark.sql import DataFrame\n@data_product(inputs={'orders': 'shop/orders'})\ndef totals(orders: DataFrame) -> pl.LazyFrame: ...\n"
-    shop.totals(HEADER + text, suffix="py")
+SPARK_IMPORTS = {
+    "from pyspark.sql import DataFrame": "DataFrame",
+    "from pyspark.sql import DataFrame as Frame": "Frame",
+    "import pyspark.sql": "pyspark.sql.DataFrame",
+    "import pyspark.sql as ps": "ps.DataFrame",
+    "from pyspark import sql": "sql.DataFrame",
+    "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from pyspark.sql import DataFrame": "DataFrame",
+}
+
+
+@pytest.mark.parametrize("imported", SPARK_IMPORTS)
+def test_spark_is_picked_by_its_annotation_however_it_is_imported(shop: Any, imported: str) -> None:
+    if "TYPE_CHECKING" not in imported:
+        pytest.importorskip("pyspark")
+    name = SPARK_IMPORTS[imported]
+    text = f"@data_product(inputs={{'orders': 'shop/orders'}})\ndef totals(orders: {name}) -> pl.LazyFrame: ...\n"
+    shop.totals(f"from __future__ import annotations\n{HEADER}{imported}\n{text}", suffix="py")
+    assert shop.problems() == []
+    assert dict(shop.derivation().transform.parameters) == {"orders": ("shop/orders", "spark")}
+    assert shop.derivation().transform.returns == "polars"
+
+
+def test_a_time_of_day_is_not_given_to_spark(shop: Any) -> None:
+    shop.write("rates", "      - {name: at, logicalType: time}\n", servers=FILES)
+    text = "@data_product(inputs={'rates': 'shop/rates'})\ndef totals(rates: DataFrame) -> pl.LazyFrame: ...\n"
+    spark = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from pyspark.sql import DataFrame\n"
+    shop.totals(f"from __future__ import annotations\n{HEADER}{spark}{text}", suffix="py")
     (problem,) = shop.problems()
-    assert "transforms on Spark are not offered yet" in problem.message
+    assert (problem.code, "time of day" in problem.message) == ("spark-type", True)
