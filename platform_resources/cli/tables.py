@@ -205,3 +205,22 @@ def tag_command(product: str, name: str, when: str | None, delete: bool, as_json
     facts = {"product": contract.key, "tag": name, "snapshot_id": snapshot_id, "deleted": delete}
     said = f"{contract.key} has no tag {name} any more." if delete else f"{contract.key} keeps snapshot {snapshot_id} as {name}."
     answer(facts, as_json=as_json, human=lambda console: console.print(said, soft_wrap=True))
+
+
+@table_command.command("restore", cls=Command)
+@click.argument("product")
+@click.option("--metadata", metavar="LOCATION", help="The metadata file to go on from; default the one before the damaged one.")
+@json_option
+def restore_command(product: str, metadata: str | None, as_json: bool) -> None:
+    """Let a table whose newest metadata file is damaged or gone go on from an earlier one.
+
+    What was committed since is no longer in the table: a stream reads it again, a derived product computes it again.
+    """
+    from platform_resources.lakehouse.history import restore_metadata
+
+    parts = Parts(load_settings())
+    contract = parts.registry.get(product)
+    table = restore_metadata(parts.lakehouse, contract.identifier, metadata)
+    facts = {"product": contract.key, "metadata": table.metadata_location, "snapshot_id": table.metadata.current_snapshot_id}
+    said = f"{contract.key} goes on from snapshot {facts['snapshot_id']} of {facts['metadata']}."
+    answer(facts, as_json=as_json, human=lambda console: console.print(said, soft_wrap=True))

@@ -16,20 +16,28 @@ from typing import Any
 from pydantic import Field
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
-from pyiceberg.exceptions import CommitFailedException, NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    NamespaceAlreadyExistsError,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+    ValidationError,
+)
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import ManifestContent
 from pyiceberg.serializers import Compressor
-from pyiceberg.table import CommitTableResponse, StagedTable, Table
+from pyiceberg.table import CommitTableResponse, StagedTable, Table, TableProperties
 from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot
 from pyiceberg.table.update import TableRequirement, TableUpdate, ValidatableTableRequirement
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine, event, select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from platform_resources.config import Settings
 from platform_resources.contracts.iceberg import TableDefinition
+from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.catalog_server import CatalogUnreachable, PatientRestCatalog, one_maker, postgresql_engine
 from platform_resources.lakehouse.file_io import delete_files
 from platform_resources.lakehouse.transaction import Append, StagingTransaction, apply_updates
@@ -164,7 +172,21 @@ class PlatformSqlCatalog(SqlCatalog):
                 continue
             except CatalogUnreachable:  # the connection was lost in the middle; a new one has been waited for already
                 break
-        return super().load_table(identifier)
+            except (ValueError, ValidationError) as error:
+                raise _damaged(identifier, error) from None
+        try:
+            return super().load_table(identifier)
+        except (FileNotFoundError, ValueError, ValidationError) as error:
+            raise _damaged(identifier, error) from None
+
+    def previous_metadata(self, identifier: str) -> str | None:
+        """Location of the metadata file that the newest one replaced, as the catalog's own row has it; None for a table without one."""
+        namespace, _, name = identifier.rpartition(".")
+        row = select(IcebergTables.previous_metadata_location).where(
+            IcebergTables.catalog_name == self.name, IcebergTables.table_namespace == namespace, IcebergTables.table_name == name
+        )
+        with Session(self.engine) as session:
+            return session.scalar(row)
 
     def _update_and_stage_table(
         self,
@@ -188,6 +210,12 @@ class PlatformSqlCatalog(SqlCatalog):
             stream.write(Compressor.get_compressor(metadata_path).bytes_compressor()(_snapshot_texts.json_of(metadata).encode()))
         _last_written.path, _last_written.io = metadata_path, io
 
+    @staticmethod
+    def _delete_old_metadata(io: FileIO, base: TableMetadata, metadata: TableMetadata) -> None:
+        if metadata.properties.get(TableProperties.METADATA_DELETE_AFTER_COMMIT_ENABLED) == "true":
+            kept = {entry.metadata_file for entry in metadata.metadata_log}
+            delete_files(io, [one.metadata_file for one in base.metadata_log if one.metadata_file not in kept])
+
     def commit_table(
         self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
     ) -> CommitTableResponse:
@@ -202,6 +230,15 @@ class PlatformSqlCatalog(SqlCatalog):
             raise
         self._cache.put(response.metadata_location, response.metadata)
         return response
+
+
+def _damaged(identifier: Any, error: Exception) -> PlatformError:
+    name = ".".join(Catalog.identifier_to_tuple(identifier))
+    return PlatformError(
+        "metadata-damaged",
+        f"The newest metadata file of {name} cannot be read: {' '.join(str(error).split())[:200].rstrip('.')}.",
+        f"Put the file back from a backup, or go on from the one before it with `sdp table restore {name.replace('.', '/', 1)}`.",
+    )
 
 
 class LocalRequirement(ValidatableTableRequirement):

@@ -7,7 +7,6 @@ are deleted after the commit that removes their snapshots, so a crash in between
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,7 @@ from pyiceberg.table.update import AssertTableUUID, RemoveSnapshotsUpdate, SetPr
 
 from platform_resources.failpoints import failpoint
 from platform_resources.lakehouse.catalog import AssertProperty, AssertUnreferenced, Lakehouse
+from platform_resources.lakehouse.file_io import delete_files
 from platform_resources.lakehouse.stamp import CARRIED, EPOCH, ancestors, lineage, read_position, summary_of
 
 READERS = "sdp.readers"
@@ -31,7 +31,6 @@ _EVERY = 25  # commits between two looks: the count stays at or under KEEP + 2 *
 _READING_TIME = timedelta(minutes=10)
 _MOST_FOR_READING = 500
 _ATTEMPTS = 10
-_PARALLEL = 8
 
 
 @dataclass(frozen=True)
@@ -204,17 +203,10 @@ def _delete_unreached(table: Table, before: TableMetadata, gone: list[Snapshot])
     manifests = reach.manifests()
     data = reach.data_files(manifests)
     lists = [one.manifest_list for one in gone]
-    with ThreadPoolExecutor(_PARALLEL) as pool:
-        # Data files first, the lists that lead to them last: what a kill leaves can still be found by what names it.
-        for paths in (list(data), [one.manifest_path for one in manifests], lists):
-            list(pool.map(lambda path: _delete(table, path), paths))
+    # Data files first, the lists that lead to them last: what a kill leaves can still be found by what names it.
+    delete_files(table.io, [*data, *(one.manifest_path for one in manifests), *lists])
     size = sum(data.values()) + sum(one.manifest_length for one in manifests)
     return Expired(len(gone), len(data) + len(manifests) + len(lists), size)
-
-
-def _delete(table: Table, path: str) -> None:
-    with suppress(OSError):
-        table.io.delete(path)
 
 
 class _Reach:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pyiceberg.exceptions import BadRequestError, CommitFailedException
+from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.snapshots import Operation, Snapshot
@@ -24,7 +25,7 @@ from pyiceberg.table.update import (
 
 from platform_resources.errors import PlatformError
 from platform_resources.failpoints import failpoint
-from platform_resources.lakehouse.catalog import AssertSnapshotKnown, Lakehouse
+from platform_resources.lakehouse.catalog import AssertSnapshotKnown, Lakehouse, PlatformSqlCatalog
 from platform_resources.lakehouse.expiry import keep_of, kept_by
 from platform_resources.lakehouse.reading import parse_when, snapshot_at
 from platform_resources.lakehouse.replacing import carried_stamp
@@ -234,6 +235,34 @@ def read_stamp_at(table: Table, snapshot_id: int, name: str = POSITION) -> str |
             return summary_of(found)[name]
         found = table.metadata.snapshot_by_id(found.parent_snapshot_id) if found.parent_snapshot_id is not None else None
     return None
+
+
+def restore_metadata(lakehouse: Lakehouse, identifier: str, location: str | None = None) -> Table:
+    """Let a table whose newest metadata file cannot be read go on from an earlier one, default the one before.
+
+    What was committed since is no longer in the table; a stream reads it again.
+
+    Raises:
+        PlatformError: `table-unknown`, `restore-nowhere` when the table is sound, or no earlier file is known.
+    """
+    try:
+        found = lakehouse.table(identifier)
+    except PlatformError as error:
+        if error.code != "metadata-damaged":
+            raise
+    else:
+        if found is None:
+            raise table_unknown(identifier)
+        remedy = f"Take it back with `sdp table rollback {identifier.replace('.', '/', 1)}`."
+        raise PlatformError("restore-nowhere", f"The metadata of {identifier} can be read.", remedy)
+    catalog = lakehouse.catalog
+    location = location or (catalog.previous_metadata(identifier) if isinstance(catalog, PlatformSqlCatalog) else None)
+    if location is None:
+        remedy = "Name one with --metadata; they are the *.metadata.json files in the table's folder metadata/, the number tells the order."
+        raise PlatformError("restore-nowhere", f"The catalog knows no earlier metadata file of {identifier}.", remedy)
+    FromInputFile.table_metadata(catalog._load_file_io(location=location).new_input(location))  # noqa: SLF001 - readable, or nothing changes
+    catalog.drop_table(identifier)
+    return catalog.register_table(identifier, location)
 
 
 def set_tag(lakehouse: Lakehouse, identifier: str, name: str, when: datetime | int | str | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.changes import changes_between
 from platform_resources.lakehouse.expiry import expire_snapshots
-from platform_resources.lakehouse.history import delete_tag, history_of, roll_back, set_tag
+from platform_resources.lakehouse.history import delete_tag, history_of, restore_metadata, roll_back, set_tag
 from platform_resources.lakehouse.reading import arrow_table, snapshot_at
 from platform_resources.lakehouse.staging import Fence, Fenced, PartitionScope, publish, stage_append, stage_empty, stage_overwrite
 from platform_resources.lakehouse.stamp import Stamp, last_change, read_epoch, read_position, read_watermark
@@ -193,3 +194,23 @@ def test_the_last_change_is_known_after_more_heartbeats_than_are_kept(lakehouse:
     assert len(table.metadata.snapshots) == 1 and last_change(table) == changed
     newer = publish(stage_overwrite(lakehouse, ORDERS, rows(ORDERS), Stamp("clear"), partitions=PartitionScope.table())).snapshot_id
     assert last_change(table_of(lakehouse, ORDERS)) == newer
+
+
+@pytest.mark.folder_only("a file is damaged by hand")
+@pytest.mark.parametrize("damage", ["gone", "damaged"])
+def test_a_table_whose_newest_metadata_is_damaged_goes_on_from_the_one_before(lakehouse: Lakehouse, damage: str) -> None:
+    first, _ = append(lakehouse, 1), append(lakehouse, 2)
+    newest = Path(table_of(lakehouse, ORDERS).metadata_location.removeprefix("file://"))
+    newest.unlink() if damage == "gone" else newest.write_text("damaged")
+    other = Lakehouse(lakehouse.settings)  # this one still remembers what it read
+    for act in (lambda: other.table(NAME), lambda: append(other, 3)):
+        with pytest.raises(PlatformError) as caught:
+            act()
+        assert caught.value.code == "metadata-damaged"
+    restored = restore_metadata(other, NAME)
+    assert restored.metadata.current_snapshot_id == first and read(restored) == [(1, "a", 1)]
+    append(other, 3)
+    assert read(table_of(other, ORDERS)) == [(1, "a", 1), (3, "a", 3)]
+    with pytest.raises(PlatformError) as caught:
+        restore_metadata(other, NAME)
+    assert caught.value.code == "restore-nowhere"

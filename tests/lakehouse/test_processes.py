@@ -90,8 +90,8 @@ def test_a_zombie_that_wakes_after_its_successor_is_fenced(lakehouse: Lakehouse,
 
 @pytest.mark.storm
 def test_eight_writers_of_one_table_are_kept_or_refused(lakehouse: Lakehouse) -> None:
-    outcomes = [counted(process) for process in [start(lakehouse, "storm", f"p{n}", 500) for n in range(8)]]
-    assert all(kept + refused == 500 for kept, refused in outcomes) and sum(kept for kept, _ in outcomes) > 3900
+    outcomes = [counted(process) for process in [start(lakehouse, "storm", f"p{n}", 63) for n in range(8)]]
+    assert all(kept + refused == 63 for kept, refused in outcomes) and sum(kept for kept, _ in outcomes) >= 500
     table = table_of(lakehouse, ORDERS)
     assert Counter(row[1] for row in read(table)) == {f"p{n}": kept for n, (kept, _) in enumerate(outcomes)}
     assert_tidy(lakehouse, table)
@@ -110,9 +110,9 @@ def test_eight_writers_of_eight_tables_are_all_kept(lakehouse: Lakehouse) -> Non
 @pytest.mark.storm
 def test_writers_of_the_same_partition_are_told_who_beat_them(lakehouse: Lakehouse) -> None:
     """Eight processes replace two partitions over and over: each round stands whole or names the run that was first."""
-    outcomes = [counted(process) for process in [start(lakehouse, "replace", f"p{n}", 60) for n in range(8)]]
-    assert all(kept + refused == 60 for kept, refused in outcomes)
-    assert sum(kept for kept, _ in outcomes) >= 60 and sum(refused for _, refused in outcomes) > 0
+    outcomes = [counted(process) for process in [start(lakehouse, "replace", f"p{n}", 20) for n in range(8)]]
+    assert all(kept + refused == 20 for kept, refused in outcomes)
+    assert sum(kept for kept, _ in outcomes) >= 20 and sum(refused for _, refused in outcomes) > 0
     found = read(table_of(lakehouse, REPLACED))
     assert sorted(Counter(row[1] for row in found).items()) == [("a", 3), ("b", 3)]
     assert len({row[2] for row in found if row[1] == "a"}) == len({row[2] for row in found if row[1] == "b"}) == 1  # one run's rows, whole
