@@ -228,7 +228,7 @@ class Maintenance:
         listed = self._listed_lately()
         health = self._rows_since(HEALTH, "looked_at", self.clock() - LISTED_EVERY)
         newest = max((row["looked_at"] for row in health), default=None)
-        seen = {row["table"]: row for row in health if row["looked_at"] == newest}
+        seen = {row["table_name"]: row for row in health if row["looked_at"] == newest}
         for target in targets:
             row = seen.get(target.identifier)
             if target.identifier in tables or (not tables and row is not None and (row["needs"] or target.identifier not in listed)):
@@ -241,7 +241,7 @@ class Maintenance:
 
     def _listed_lately(self) -> set[str]:
         rows = self._rows_since(MAINTENANCE, "started_at", self.clock() - LISTED_EVERY)
-        return {row["table"] for row in rows if row["action"] == "orphans" and row["outcome"] == "done"}
+        return {row["table_name"] for row in rows if row["action"] == "orphans" and row["outcome"] == "done"}
 
     def _rows_since(self, key: str, column: str, since: datetime) -> list[dict[str, Any]]:
         """The young rows of a product of facts; only files that may hold some are read."""
@@ -300,7 +300,7 @@ def _health_row(look: Look, at: datetime) -> dict[str, Any]:
         )
     }  # fmt: skip
     needs = [{"action": need.action, "reason": need.reason, "files": need.files, "bytes": need.bytes} for need in look.needs]
-    return {"looked_at": at, "product": look.target.product, "table": look.target.identifier, **facts, "needs": needs, "error": look.error}
+    return {"looked_at": at, "product": look.target.product, "table_name": look.target.identifier, **facts, "needs": needs, "error": look.error}
 
 
 def _fact_row(fact: Fact, run_id: str) -> dict[str, Any]:
@@ -308,4 +308,4 @@ def _fact_row(fact: Fact, run_id: str) -> dict[str, Any]:
         "started_at", "product", "action", "outcome", "reason", "seconds", "files_before", "files_after", "bytes_before", "bytes_after",
         "rows_removed", "snapshots_removed", "error",
     )  # fmt: skip
-    return {"table": fact.identifier, "run_id": run_id, **{name: getattr(fact, name) for name in names}}
+    return {"table_name": fact.identifier, "run_id": run_id, **{name: getattr(fact, name) for name in names}}

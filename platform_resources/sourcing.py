@@ -105,7 +105,9 @@ class Source:
 def not_materialised(contract: Contract) -> PlatformError:
     """The sentence for a product whose table does not exist yet."""
     command = "ingest" if contract.is_stream else "run"
-    return PlatformError("product-not-materialised", f"{contract.key} has no table yet.", f"Make it with `sdp {command} {contract.key}`.")
+    own = contract.source is not None and contract.source.kind == "platform"
+    made = "sdp maintain" if own else f"sdp {command} {contract.key}"
+    return PlatformError("product-not-materialised", f"{contract.key} has no table yet.", f"Make it with `{made}`.")
 
 
 def source(key: str, *, settings: Settings | None = None, registry: Registry | None = None, lakehouse: Lakehouse | None = None) -> Source:

@@ -58,16 +58,16 @@ def test_a_table_in_need_is_seen_maintained_and_told(settings: Settings, definit
         assert {event.asset_key.to_user_string() for event in result.get_asset_materialization_events()} == {  # type: ignore[union-attr]
             "platform/table_health", "platform/table_maintenance",
         }  # fmt: skip
-        looked = {row["table"]: row for row in rows_of(settings, "table_health")}
+        looked = {row["table_name"]: row for row in rows_of(settings, "table_health")}
         assert [need["action"] for need in looked[name]["needs"]] == ["compact"]  # type: ignore[attr-defined]
         assert looked[name]["small_files"] == looked[name]["files"] == 6
-        facts = {(row["table"], row["action"]): row for row in rows_of(settings, "table_maintenance")}
+        facts = {(row["table_name"], row["action"]): row for row in rows_of(settings, "table_maintenance")}
         packed = facts[name, "compact"]
         assert (packed["outcome"], packed["files_before"], packed["files_after"]) == ("done", 6, 1)
         assert packed["run_id"] == result.run_id and "6 are under half of 128 MiB" in str(packed["reason"])
         assert facts[name, "orphans"]["outcome"] == "done"
         assert run(definitions, instance).success
-    again = [row for row in rows_of(settings, "table_maintenance") if row["table"] == name]
+    again = [row for row in rows_of(settings, "table_maintenance") if row["table_name"] == name]
     assert len(again) == 2  # nothing is done twice, nor the folder listed again on the same day
 
 
@@ -84,7 +84,7 @@ def test_one_table_s_fault_stops_no_other_and_fails_the_run_with_one_sentence(se
         assert said.startswith("Maintenance of 1 table failed") and broken in said
         record = instance.get_latest_materialization_event(dg.AssetKey(["platform", "table_maintenance"]))
         assert record is not None and record.run_id == result.run_id  # its facts are published
-    facts = {(row["table"], row["action"]): row["outcome"] for row in rows_of(settings, "table_maintenance")}
+    facts = {(row["table_name"], row["action"]): row["outcome"] for row in rows_of(settings, "table_maintenance")}
     assert facts[good, "compact"] == "done" and facts[broken, "look"] == "failed"
 
 
@@ -92,7 +92,7 @@ def test_the_tables_can_be_named_and_out_of_time_nothing_is_begun(settings: Sett
     name = fill(settings)
     with dg.DagsterInstance.ephemeral() as instance:
         assert run(definitions, instance, tables=[name], seconds=0.0).success
-        assert {row["outcome"] for row in rows_of(settings, "table_maintenance") if row["table"] == name} == {"postponed"}
+        assert {row["outcome"] for row in rows_of(settings, "table_maintenance") if row["table_name"] == name} == {"postponed"}
         assert not run(definitions, instance, tables=["activity.top_page"]).success
 
 
@@ -100,7 +100,7 @@ def test_two_maintainers_of_one_table_do_not_work_twice(settings: Settings, defi
     name = fill(settings)
     with hold(settings.locks_path, maintain_lock(name), "another"), dg.DagsterInstance.ephemeral() as instance:
         assert run(definitions, instance).success
-    (fact,) = [row for row in rows_of(settings, "table_maintenance") if row["table"] == name]
+    (fact,) = [row for row in rows_of(settings, "table_maintenance") if row["table_name"] == name]
     assert fact["outcome"] == "waits" and "another" in str(fact["reason"])
 
 
