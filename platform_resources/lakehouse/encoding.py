@@ -19,7 +19,8 @@ from pyiceberg.table import TableProperties
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.partitions import column_at, path_of
 
-GROUP_BYTES = 48 << 20  # of Arrow data: two groups in the making and one being filled fit in any process
+GROUP_BYTES = 32 << 20  # of Arrow data: two groups in the making and one being filled fit in any process
+_SMALL_PAGE_BYTES = 64 << 10
 _PREFIX = "write.parquet."
 _BLOOM = _PREFIX + "bloom-filter-"
 _LEVELLED = frozenset({"zstd", "gzip", "brotli"})
@@ -48,12 +49,16 @@ class ParquetEncoding:
         self._fixed = {**self._compression(), **self._pages(), **self._blooms()}
         self._plain: frozenset[int] | None = None  # columns without a dictionary, decided at the first rows
 
-    def arguments(self, rows: pa.Table) -> dict[str, Any]:
-        """What `pyarrow.parquet.ParquetWriter` is given for a file that begins with these rows."""
+    def arguments(self, rows: pa.Table, *, small_pages: bool = False) -> dict[str, Any]:
+        """What `pyarrow.parquet.ParquetWriter` is given for a file that begins with these rows.
+
+        Small pages cost some bytes and spare memory: a writer keeps the page buffers of its last column until the next row group.
+        """
         if self._plain is None or not rows.num_rows:
             self._plain = self._mostly_distinct(rows)
         kept: bool | list[str] = [path for field_id, path in self._paths.items() if field_id not in self._plain]
-        return {**self._fixed, "use_dictionary": True if not self._plain else kept or False}
+        pages = {"data_page_size": _SMALL_PAGE_BYTES} if small_pages else {}
+        return {**pages, **self._fixed, "use_dictionary": True if not self._plain else kept or False}
 
     def _mostly_distinct(self, rows: pa.Table) -> frozenset[int]:
         """Columns, in structs at most, of which a sample hardly repeats itself."""

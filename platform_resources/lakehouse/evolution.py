@@ -1,4 +1,4 @@
-"""Bring a table to its contract: columns are added, types widened, partitions, docs and properties set; what would break readers is refused.
+"""Bring a table to its contract: columns are added, types widened, partitions, docs and properties set; breaking changes are refused.
 
 Fields are matched by name; ids stay the table's. Columns are never dropped, properties of others never removed. Another partitioning
 breaks nobody: files keep the spec they were written with, and every reader prunes each file by its own.

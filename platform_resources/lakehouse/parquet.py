@@ -23,6 +23,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
+from pyiceberg.io.pyarrow import PyArrowFile
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata
@@ -33,17 +34,22 @@ from platform_resources.failpoints import failpoint
 from platform_resources.lakehouse.column_metrics import FileStatistics
 from platform_resources.lakehouse.conforming import Conformer, arrow_schema_of
 from platform_resources.lakehouse.encoding import ParquetEncoding
+from platform_resources.lakehouse.file_io import PART_BYTES
 from platform_resources.lakehouse.partitions import in_sort_order, partition_name, sort_keys, sorted_rows, split
 
 Data: TypeAlias = "pa.Table | pa.RecordBatchReader"
 
 BLOCK_ROWS = 1 << 20
-BLOCK_BYTES = 32 << 20
-HELD_BYTES = 96 << 20  # rows of all partitions that wait for their row group
+BLOCK_BYTES = 16 << 20
+HELD_BYTES = 80 << 20  # rows of all partitions that wait for their row group
 IN_FLIGHT_BYTES = 96 << 20  # rows handed to the encoding threads
 _LANE_ROWS = 200_000  # a table smaller than this is one file: two would only be twice the opening and closing
 _INLINE_ROWS = 20_000  # fewer are written sooner than a thread is started
 _OPEN_FILES = 200
+UNSENT_BYTES = 128 << 20  # of open files in an object store, which keep what has not made an upload's part yet
+_STREAM_BYTES = 128 << 10  # buffer of an open local file; PyIceberg's megabyte each is 200 MB for 200 of them
+_IDLE_BLOCKS = 4  # a partition that so many blocks had no rows of is taken for complete
+_MANY_FILES = 16  # open at once: pages are then small, since each open file keeps the buffers of its last column's pages
 _REMOTE_THREADS = 8  # an upload waits more than it works
 
 
@@ -94,7 +100,13 @@ class _Lane:
     partition: Record
     queue: deque[tuple[pa.Table | None, int]] = field(default_factory=deque)
     busy: bool = False
+    written: int = 0
     file: _OpenFile | None = None
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that an open upload keeps in memory."""
+        return self.written % PART_BYTES if self.file is not None else 0
 
 
 @dataclass(eq=False)
@@ -130,6 +142,7 @@ class DataFileWriter:
         self._statistics = FileStatistics(self._schema, metadata)
         self._id, self._numbers = uuid.uuid4(), itertools.count()
         self._parts: dict[tuple[Any, ...], _Part] = {}
+        self._fresh: list[_Part] = []  # hold slices of the last block
         self._held_bytes, self._clock = 0.0, 0
         self._lanes: OrderedDict[_Lane, _Part] = OrderedDict()  # with a file that may be open, the least recently used first
         self._done: list[tuple[int, DataFile]] = []
@@ -138,6 +151,7 @@ class DataFileWriter:
         self._in_flight = self._working = 0
         self._fault: BaseException | None = None
         self._threads = max(1, min(4, pa.cpu_count()))
+        self._remote = not metadata.location.startswith(("file:", "/"))
         self._pool: ThreadPoolExecutor | None = None
         self.rows = 0
 
@@ -159,6 +173,7 @@ class DataFileWriter:
         finally:
             if self._pool is not None:
                 self._pool.shutdown(wait=True)
+                pa.default_memory_pool().release_unused()
         return [file for _, file in sorted(self._done, key=lambda one: one[0])]
 
     def abort(self) -> None:
@@ -169,8 +184,8 @@ class DataFileWriter:
             if lane.file is not None:
                 with suppress(Exception):
                     lane.file.writer.close()
-                with suppress(Exception):
-                    lane.file.stream.close()
+                with suppress(Exception):  # an upload that is given up is never visible
+                    getattr(lane.file.stream, "abort", lane.file.stream.close)()
         self._lanes.clear()
         for path in self._paths:
             with suppress(OSError):
@@ -182,24 +197,28 @@ class DataFileWriter:
         self.rows += block.num_rows
         self._clock += 1
         width = block.nbytes / block.num_rows
+        touched: list[_Part] = []
         for piece in split(block, self._spec, self._schema, UNSORTED_SORT_ORDER):
             part = self._parts.setdefault(_key(piece.partition), _Part(piece.partition))
             part.held.append(piece.rows)
             part.rows += piece.rows.num_rows
             part.bytes += piece.rows.num_rows * width
             part.touched = self._clock
+            touched.append(part)
             self._held_bytes += piece.rows.num_rows * width
-            while part.rows >= (full := self._full_group(part)):
-                self._flush(part, full)
+            while part.rows >= self._encoding.group_rows or part.bytes >= 1.5 * self._encoding.group_bytes:  # the rest is no crumb
+                most = int(self._encoding.group_bytes * part.rows / max(1.0, part.bytes))
+                self._flush(part, max(1, min(self._encoding.group_rows, most, part.rows)))
                 part.full_groups += 1
+        for part in self._fresh:
+            if part.touched != self._clock and part.rows:
+                part.held = [_copied(pa.concat_tables(part.held))]
+        self._fresh = [part for part in touched if part.rows]
         if self._held_bytes > HELD_BYTES:
             self._relieve()
 
-    def _full_group(self, part: _Part) -> int:
-        return max(1, min(self._encoding.group_rows, int(self._encoding.group_bytes * part.rows / max(1.0, part.bytes))))
-
     def _relieve(self) -> None:
-        """Write out half of what is held: partitions that the last block had no rows of, then the largest.
+        """Write out half of what is held: partitions that the last blocks had no rows of, then the largest.
 
         What stays is copied, since a slice keeps the whole block in memory that it was cut from.
         """
@@ -207,6 +226,9 @@ class DataFileWriter:
         for part in waiting:
             if self._held_bytes > HELD_BYTES / 2:
                 self._flush(part, part.rows)
+                if part.touched < self._clock - _IDLE_BLOCKS:
+                    for lane in list(part.lanes):
+                        self._retire(lane)
             else:
                 part.held = [_copied(pa.concat_tables(part.held))]
 
@@ -221,7 +243,7 @@ class DataFileWriter:
         self._lanes[lane] = part
         self._lanes.move_to_end(lane)
         self._submit(lane, group, int(size))
-        if len(self._lanes) > _OPEN_FILES:
+        if len(self._lanes) > _OPEN_FILES or (self._remote and sum(one.unsent for one in self._lanes) > UNSENT_BYTES):
             self._retire(next(iter(self._lanes)))
 
     def _lane(self, part: _Part) -> _Lane:
@@ -258,8 +280,7 @@ class DataFileWriter:
     def _start_threads(self) -> None:
         waiting = sum(part.rows for part in self._parts.values())
         if self._pool is None and (waiting > _INLINE_ROWS or len(self._parts) > self._threads or self._clock > 1):
-            remote = not self._metadata.location.startswith(("file:", "/"))
-            self._pool = ThreadPoolExecutor(max(self._threads, _REMOTE_THREADS) if remote else self._threads)
+            self._pool = ThreadPoolExecutor(max(self._threads, _REMOTE_THREADS) if self._remote else self._threads)
 
     def _submit(self, lane: _Lane, group: pa.Table | None, size: int) -> None:
         self._raise_fault()
@@ -312,8 +333,9 @@ class DataFileWriter:
             self._statistics.count_nans(rows, lane.file.nan_counts)
             self._note_order(lane.file, rows)
             lane.file.writer.write_table(rows, row_group_size=rows.num_rows)
+            lane.written = lane.file.stream.tell()
             failpoint("after-row-group")
-        if lane.file is not None and (rows is None or lane.file.stream.tell() >= self._encoding.target_bytes):
+        if lane.file is not None and (rows is None or lane.written >= self._encoding.target_bytes):
             self._done.append((lane.file.number, self._closed(lane.file, lane.partition)))
             lane.file = None
 
@@ -332,9 +354,12 @@ class DataFileWriter:
         name, folder = f"{number:05d}-{self._id}.parquet", partition_name(self._spec, self._schema, partition)
         path = self._locations.new_data_location(f"{folder}/{name}" if folder else name)
         self._paths.append(path)
-        stream = self._io.new_output(path).create(overwrite=True)
+        output = self._io.new_output(path)
+        if isinstance(output, PyArrowFile):
+            output._buffer_size = _STREAM_BYTES  # noqa: SLF001 - a property of the table's file access, but then of its reads too
+        stream = output.create(overwrite=True)
         footer: list[pq.FileMetaData] = []
-        options = self._encoding.arguments(rows)
+        options = self._encoding.arguments(rows, small_pages=len(self._lanes) > _MANY_FILES)
         writer = pq.ParquetWriter(stream, self._arrow, version="2.6", store_schema=False, metadata_collector=footer, **options)
         return _OpenFile(number, path, stream, writer, footer)
 
