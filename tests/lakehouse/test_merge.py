@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -38,6 +42,7 @@ from platform_resources.lakehouse.staging import (
 )
 from platform_resources.lakehouse.stamp import MERGED, Stamp
 from platform_resources.lakehouse.transaction import Overwrite, StagingTransaction
+from tests.lakehouse.stores import environment
 from tests.lakehouse.tables import define, files_on_disk, orders, read, rows, table_of
 
 ORDERS = orders()
@@ -358,3 +363,42 @@ def test_an_overwrite_by_partition_takes_rows_out_of_files_of_an_older_spec(lake
     )
     publish(stage_overwrite(lakehouse, new, typed.slice(0, 0), Stamp("n"), partitions=PartitionScope.named("null")))
     assert sorted(row[0] for row in read(table_of(lakehouse, new))) == [2, 2, 9]
+
+
+@pytest.mark.parametrize("rule", [ON_READ, ON_WRITE], ids=["on-read", "on-write"])
+def test_a_merge_that_fails_between_its_files_leaves_none(lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch, rule: MergeRule) -> None:
+    append(lakehouse, ORDERS, *[(n, "a", n) for n in range(10)])
+    before = files_on_disk(lakehouse)
+    monkeypatch.setenv("SDP_FAILPOINTS", "after-deletes:raise")
+    monkeypatch.setattr("platform_resources.failpoints._passages", Counter())
+    with pytest.raises(RuntimeError, match="after-deletes"):
+        merging(lakehouse, by(ORDERS, rule), (1, "b", 1))
+    assert files_on_disk(lakehouse) == before
+
+
+_MERGER = """
+import sys
+from dataclasses import replace
+from tests.lakehouse.test_merge import BY_SHOP, by, merge
+from platform_resources.config import Settings
+from platform_resources.contracts.iceberg import MergeRule
+from platform_resources.lakehouse.catalog import Lakehouse
+merge(Lakehouse(Settings()), by(BY_SHOP, MergeRule(sys.argv[1])), *[(n, "c", n + 100) for n in range(5, 25)], run="killed")
+"""
+
+
+@pytest.mark.storm
+@pytest.mark.parametrize("point", ["after-data-files", "after-deletes", "before-commit", "after-commit"])
+@pytest.mark.parametrize("strategy", ["merge-on-read", "copy-on-write"])
+def test_a_merge_killed_anywhere_is_whole_or_not_there(
+    lakehouse: Lakehouse, con: duckdb.DuckDBPyConnection, point: str, strategy: str
+) -> None:
+    append(lakehouse, BY_SHOP, *[(n, "ab"[n % 2], n) for n in range(20)])
+    before = everywhere(con, table_of(lakehouse, BY_SHOP))
+    after = sorted([(n, "ab"[n % 2], n) for n in range(5)] + [(n, "c", n + 100) for n in range(5, 25)], key=repr)
+    environ = {**os.environ, **environment(lakehouse.settings), "SDP_FAILPOINTS": point}
+    killed = subprocess.run([sys.executable, "-c", _MERGER, strategy], env=environ, check=False, timeout=120)
+    assert killed.returncode == -9
+    assert everywhere(con, table_of(lakehouse, BY_SHOP)) == (after if point == "after-commit" else before)
+    subprocess.run([sys.executable, "-c", _MERGER, strategy], env={**environ, "SDP_FAILPOINTS": ""}, check=True, timeout=120)
+    assert everywhere(con, table_of(lakehouse, BY_SHOP)) == after
