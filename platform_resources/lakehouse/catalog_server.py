@@ -11,6 +11,8 @@ from typing import Any
 
 import requests
 from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.exceptions import NamespaceAlreadyExistsError, ServerError
+from pyiceberg.typedef import EMPTY_DICT, Identifier, Properties
 from requests.adapters import HTTPAdapter
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import ExceptionContext, make_url
@@ -88,6 +90,15 @@ class PatientRestCatalog(RestCatalog):
 
     Reads are repeated. A commit is not, unless the connection was never made: whether it stands is asked by its stamp.
     """
+
+    def create_namespace(self, namespace: str | Identifier, properties: Properties = EMPTY_DICT) -> None:
+        """Create a namespace; a server that fails because another client was first is told as one that has it already."""
+        try:
+            super().create_namespace(namespace, properties)
+        except ServerError as error:
+            if self.namespace_exists(namespace):
+                raise NamespaceAlreadyExistsError(namespace) from error
+            raise
 
     def _create_session(self) -> requests.Session:
         session: requests.Session = super()._create_session()

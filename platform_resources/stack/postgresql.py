@@ -33,7 +33,7 @@ def server_binaries() -> Path:
     """
     on_path = shutil.which("initdb")
     found = [Path(on_path).resolve().parent] if on_path else []
-    found += sorted((_DEBIAN_FOLDER.glob("*/bin")), key=lambda folder: int(re.sub(r"\D", "", folder.parent.name) or 0), reverse=True)
+    found += sorted(_DEBIAN_FOLDER.glob("*/bin"), key=lambda folder: [int(part) for part in re.findall(r"\d+", folder.parent.name)])[::-1]
     for folder in found:
         if (folder / "initdb").exists() and (folder / "postgres").exists():
             return folder

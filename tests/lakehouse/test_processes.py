@@ -41,7 +41,8 @@ def test_processes_that_start_at_once_make_one_table(lakehouse: Lakehouse) -> No
     for process in [start(lakehouse, "create", f"p{n}", 0) for n in range(4)]:
         assert finish(process) == 1
     assert len(table_of(lakehouse, ORDERS).metadata.snapshots) == 1
-    assert sum(path.suffix == ".json" for path in files_on_disk(lakehouse)) == 1  # the losers' metadata files are gone
+    if lakehouse.settings.catalog_type == "sql":  # a REST catalog's server writes those files, and tidies up or not
+        assert sum(path.suffix == ".json" for path in files_on_disk(lakehouse)) == 1  # the losers' metadata files are gone
 
 
 def test_racing_writers_lose_and_double_nothing(lakehouse: Lakehouse) -> None:
@@ -89,6 +90,7 @@ def test_a_zombie_that_wakes_after_its_successor_is_fenced(lakehouse: Lakehouse,
 
 
 @pytest.mark.storm
+@pytest.mark.folder_only("eight writers are after the commits, not after the store")
 def test_eight_writers_of_one_table_are_kept_or_refused(lakehouse: Lakehouse) -> None:
     outcomes = [counted(process) for process in [start(lakehouse, "storm", f"p{n}", 63) for n in range(8)]]
     assert all(kept + refused == 63 for kept, refused in outcomes) and sum(kept for kept, _ in outcomes) >= 500
@@ -98,6 +100,7 @@ def test_eight_writers_of_one_table_are_kept_or_refused(lakehouse: Lakehouse) ->
 
 
 @pytest.mark.storm
+@pytest.mark.folder_only("eight writers are after the commits, not after the store")
 def test_eight_writers_of_eight_tables_are_all_kept(lakehouse: Lakehouse) -> None:
     outcomes = [counted(process) for process in [start(lakehouse, "spread", f"t{n}", 500) for n in range(8)]]
     assert outcomes == [(500, 0)] * 8
@@ -108,6 +111,7 @@ def test_eight_writers_of_eight_tables_are_all_kept(lakehouse: Lakehouse) -> Non
 
 
 @pytest.mark.storm
+@pytest.mark.folder_only("eight writers are after the commits, not after the store")
 def test_writers_of_the_same_partition_are_told_who_beat_them(lakehouse: Lakehouse) -> None:
     """Eight processes replace two partitions over and over: each round stands whole or names the run that was first."""
     outcomes = [counted(process) for process in [start(lakehouse, "replace", f"p{n}", 20) for n in range(8)]]
