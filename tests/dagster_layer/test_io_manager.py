@@ -17,6 +17,7 @@ from platform_resources.config import Settings
 from platform_resources.contracts.registry import Registry
 from platform_resources.engines.duck import connect
 from platform_resources.lakehouse.catalog import Lakehouse
+from platform_resources.lakehouse.reading import duckdb_scan_sql
 from platform_resources.parts import Parts
 from platform_resources.sourcing import source
 
@@ -238,3 +239,50 @@ def test_what_is_published_was_audited_on_the_head_it_lands_on(
     assert table.metadata.current_snapshot_id == audited[-1]
     assert len(audited) == 3
     assert stored(settings) == [{"customer": "dan", "amount": 2}]
+
+
+def test_a_contracts_merge_rule_reaches_the_table(project: Path, settings: Settings, instance: dg.DagsterInstance) -> None:
+    """The newest row of a key wins, a marked one deletes, and what fails its check stays on a branch; positions on read as declared."""
+    path = project / "data_products" / "finance" / "revenue.yaml"
+    declared = (
+        "      - {property: incremental, value: key}\n"
+        "      - {property: mergeStrategy, value: merge-on-read}\n"
+        "      - {property: sequence, value: [step]}\n"
+        "      - {property: deleteMarker, value: kind=gone}\n"
+    )
+    text = path.read_text().replace("      - {property: writeMode, value: overwrite}\n", declared)
+    more = "      - {name: step, logicalType: integer, description: Step.}\n      - {name: kind, logicalType: string, description: Kind.}\n"
+    path.write_text(text.replace("slaProperties:", more + "slaProperties:"))
+    manager = IcebergIOManager(Parts(settings, registry=Registry.load(project)))
+
+    def put(*rows: tuple[str, int, int, str | None]) -> dg.ExecuteInProcessResult:
+        @dg.asset(key=KEY, io_manager_key="io_manager")
+        def revenue() -> pa.RecordBatchReader:
+            names = ("customer", "amount", "step", "kind")
+            schema = pa.schema([("customer", pa.string()), ("amount", pa.int64()), ("step", pa.int64()), ("kind", pa.string())])
+            return pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema=schema).to_reader()
+
+        return dg.materialize([revenue], resources={"io_manager": manager}, instance=instance, raise_on_error=False)
+
+    def found() -> list[tuple[Any, ...]]:
+        return sorted(tuple(row.values())[:3] for row in source("finance/revenue", settings=settings).arrow().to_pylist())
+
+    assert put(("ann", 1, 1, None), ("ann", 2, 2, None), ("bob", 4, 5, None), ("cid", 7, 1, None)).success
+    assert found() == [("ann", 2, 2), ("bob", 4, 5), ("cid", 7, 1)]
+    result = put(("ann", 3, 3, None), ("bob", 9, 4, None), ("cid", 0, 2, "gone"), ("dan", 5, 1, None))
+    assert result.success and found() == [("ann", 3, 3), ("bob", 4, 5), ("dan", 5, 1)]
+    table = Lakehouse(settings).table("finance.revenue")
+    assert table is not None and table.metadata.snapshots[-1].summary is not None
+    summary = table.metadata.snapshots[-1].summary.additional_properties
+    assert (summary["sdp.merge"], summary["added-position-deletes"]) == ('{"ignored":1}', "2")
+    [materialization] = result.asset_materializations_for_node("finance__revenue")
+    assert materialization.metadata["dagster/row_count"].value == 3
+    assert "nobody_spends_too_much" in failure(put(("ann", 5000, 9, None)))
+    assert found() == [("ann", 3, 3), ("bob", 4, 5), ("dan", 5, 1)]
+    fresh = Lakehouse(settings).table("finance.revenue")
+    assert fresh is not None
+    [branch] = [name for name in fresh.metadata.refs if name.startswith("refused/")]
+    kept = (
+        connect(settings).sql(f"select customer, amount from {duckdb_scan_sql(fresh, fresh.metadata.refs[branch].snapshot_id)}").fetchall()
+    )
+    assert sorted(kept) == [("ann", 5000), ("bob", 4), ("dan", 5)]
