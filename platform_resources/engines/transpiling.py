@@ -393,6 +393,10 @@ def _shown(node: exp.Expr) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+_GARAY = range(0x10D50, 0x10D66)
+_CAPITALS = "İΣ\u1c89\ua7cb\ua7cc\ua7da\ua7dc" + "".join(map(chr, _GARAY))
+_SMALL = "iσ\u1c8a\u0264\ua7cd\ua7db\u019b" + "".join(chr(code + 0x20) for code in _GARAY)
+"""Letters whose small one Java takes from the letters around, or, before Unicode 16, does not know. All others are alike."""
 _SPACES = " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 """What DuckDB trims: Unicode's space separators (category Zs). Spark trims the first of them alone."""
 
@@ -404,11 +408,8 @@ def _said_alike(node: exp.Expr) -> exp.Expr:
         return exp.Div(this=exp.cast(node.this, double), expression=exp.cast(node.expression, double), typed=True, safe=False)
     if isinstance(node, exp.Avg):
         return exp.Avg(this=exp.cast(node.this, double)) if not isinstance(node.this, exp.Distinct) else node
-    if isinstance(node, exp.Lower):  # Java's rules for two letters depend on the place, DuckDB's do not
-        plain = node.this
-        for capital, small in (("İ", "i"), ("Σ", "σ")):
-            plain = exp.func("REPLACE", plain, exp.Literal.string(capital), exp.Literal.string(small))
-        return exp.Lower(this=plain)
+    if isinstance(node, exp.Lower):
+        return exp.Lower(this=exp.func("TRANSLATE", node.this, exp.Literal.string(_CAPITALS), exp.Literal.string(_SMALL)))
     if isinstance(node, exp.Trim):
         return exp.Trim(this=node.this, expression=exp.Literal.string(_SPACES), position=node.args.get("position") or "BOTH")
     if isinstance(node, exp.Floor | exp.Ceil) and _kind(node.this) in _FLOATS:  # a long in Spark, a double in DuckDB

@@ -15,4 +15,6 @@ def spark(requires: Callable[[str], None], tmp_path_factory: pytest.TempPathFact
     """Spark over an empty lakehouse; the first use in a process starts the JVM, later lakehouses take part in it."""
     requires("spark")
     home = tmp_path_factory.mktemp("spark")
-    return Spark(Settings(home=home, spark_master="local[2]", spark_shuffle_partitions=1, spark_conf={"spark.log.level": "ERROR"}))
+    # few rows: compiling a plan takes longer than interpreting it; the suite over a cluster compiles
+    quick = {"spark.log.level": "ERROR", "spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+    return Spark(Settings(home=home, spark_master="local[2]", spark_shuffle_partitions=1, spark_conf=quick))
