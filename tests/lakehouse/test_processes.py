@@ -131,7 +131,8 @@ def counted(process: subprocess.Popen[str]) -> tuple[int, int]:
 
 
 def assert_tidy(lakehouse: Lakehouse, table: Table | None, identifier: str = "shop.orders") -> None:
-    """Few snapshots, and on disk nothing that they do not reach."""
+    """Few snapshots, and on disk nothing that they do not reach; but a REST catalog's server leaves the metadata files of losers."""
     assert table is not None
     assert len(table.metadata.snapshots) < 60
-    assert {path.name for path in files_on_disk(lakehouse, identifier)} == reachable(table)
+    left = {path.name for path in files_on_disk(lakehouse, identifier)} ^ reachable(table)
+    assert not {name for name in left if lakehouse.settings.catalog_type == "sql" or not name.endswith(".metadata.json")}

@@ -137,7 +137,10 @@ def test_a_read_that_breaks_off_half_way_is_repeated(direct: Settings, store: Ht
 
 @contextmanager
 def away(take: Callable[[], None], give_back: Callable[[], object], seconds: float = AWAY_SECONDS) -> Iterator[None]:
-    """A server taken away for some seconds while the block runs, back at its end in any case."""
+    """A server taken away for some seconds while the block runs, back at its end in any case.
+
+    It is started again by a thread, so it cannot be one that dies with its parent (the kernel means the thread); the session ends it.
+    """
     take()
     timer = threading.Timer(seconds, give_back)
     timer.start()
@@ -153,13 +156,13 @@ def signal_group(state_pid: int, number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_a_store_away_for_a_minute(direct: Settings, how: str) -> None:
-    swift, lakehouse = Swift(), Lakehouse(direct)
+def test_a_store_away_for_a_minute(direct: Settings, how: str, stack: Callable[..., Settings]) -> None:
+    swift, lakehouse, shared = Swift(), Lakehouse(direct), stack("postgresql", "swift")
     append(lakehouse, 0)
-    state = swift.state(direct)
+    state = swift.state(shared)
     assert state is not None
     if how == "killed":
-        take, give_back = (lambda: swift.kill(direct)), (lambda: swift.up(direct, die_with_parent=False))
+        take, give_back = (lambda: swift.kill(shared)), (lambda: swift.up(shared))
     else:
         take, give_back = (lambda: signal_group(state.pid, signal.SIGSTOP)), (lambda: signal_group(state.pid, signal.SIGCONT))
     began = time.monotonic()
@@ -171,10 +174,10 @@ def test_a_store_away_for_a_minute(direct: Settings, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_a_catalog_away_for_a_minute(direct: Settings, how: str) -> None:
-    postgresql, lakehouse = PostgreSQL(), Lakehouse(direct)
+def test_a_catalog_away_for_a_minute(direct: Settings, how: str, stack: Callable[..., Settings]) -> None:
+    postgresql, lakehouse, shared = PostgreSQL(), Lakehouse(direct), stack("postgresql", "swift")
     append(lakehouse, 0)
-    state = postgresql.state(direct)
+    state = postgresql.state(shared)
     assert state is not None
     pids = [state.pid, *children(state.pid)]
 
@@ -184,7 +187,7 @@ def test_a_catalog_away_for_a_minute(direct: Settings, how: str) -> None:
                 os.kill(pid, number)
 
     if how == "killed":
-        take, give_back = (lambda: postgresql.kill(direct)), (lambda: postgresql.up(direct, die_with_parent=False))
+        take, give_back = (lambda: postgresql.kill(shared)), (lambda: postgresql.up(shared))
     else:
         take, give_back = (lambda: send(signal.SIGSTOP)), (lambda: send(signal.SIGCONT))
     with away(take, give_back):
