@@ -196,3 +196,17 @@ def test_random_histories_lose_no_reachable_file_and_keep_no_other(lakehouse: La
                     assert seen.setdefault(snapshot.snapshot_id, found) == found
     expire_snapshots(lakehouse, NAME, keep=1)
     assert on_disk(lakehouse) == reachable(table_of(lakehouse, ORDERS))
+
+
+def test_killed_between_the_commit_and_the_deletion_leaves_files_and_misses_none(
+    lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 5):
+        overwrite(lakehouse, number)
+    monkeypatch.setenv("SDP_FAILPOINTS", "after-expiry-commit:raise")
+    with pytest.raises(RuntimeError):
+        expire_snapshots(lakehouse, NAME, keep=1)
+    monkeypatch.delenv("SDP_FAILPOINTS")
+    table = table_of(lakehouse, ORDERS)
+    assert len(table.metadata.snapshots) == 1 and read(table) == [(4, "a", 4)]
+    assert reachable(table) < on_disk(lakehouse)

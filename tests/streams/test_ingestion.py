@@ -22,6 +22,7 @@ from platform_resources.config import Settings
 from platform_resources.contracts.model import Check, Column, Contract, Sla
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.catalog import Lakehouse
+from platform_resources.lakehouse.history import roll_back
 from platform_resources.lakehouse.reading import arrow_table
 from platform_resources.lakehouse.stamp import ancestors, read_epoch, read_position, read_watermark, summary_of
 from platform_resources.streams.ingestion import Drain, DrainCommit, DrainReport, drain_all, lag
@@ -255,7 +256,16 @@ def test_a_drain_raises_the_epoch_of_both_tables_by_one(house: House) -> None:
         assert read_epoch(house.table) == expected == read_epoch(house.aside)
 
 
-def test_a_rollback_reads_again_what_was_removed_once(house: House) -> None:
+def take_back(house: House, snapshot_id: int, *, by: str) -> None:
+    """As `sdp table rollback` does it, or as another Iceberg client does, which only sets main's pointer back."""
+    if by == "sdp":
+        roll_back(house.lakehouse, house.contract.identifier, snapshot_id, run_id="rollback")
+    else:
+        house.table.manage_snapshots().rollback_to_snapshot(snapshot_id).commit()
+
+
+@pytest.mark.parametrize("by", ["sdp", "another client"])
+def test_a_rollback_reads_again_what_was_removed_once(house: House, by: str) -> None:
     events = assorted(random.Random(3), 120)
     house.produce(*events[:50])
     house.ingest()
@@ -264,9 +274,8 @@ def test_a_rollback_reads_again_what_was_removed_once(house: House) -> None:
     house.produce(*events[50:])
     house.ingest()
     house.ingest()
-    table = house.table
-    table.manage_snapshots().rollback_to_snapshot(earlier).commit()
-    assert read_epoch(house.table) == epoch
+    take_back(house, earlier, by=by)
+    assert read_epoch(house.table) == (epoch + 3 if by == "sdp" else epoch)
     report = house.ingest()
     assert report.read == 70
     assert (read_epoch(house.table) or 0) > epoch + 2, "an epoch that was used once is never used again"
@@ -373,12 +382,15 @@ def test_of_two_that_take_over_at_once_one_goes_on(house: House, sleeper: Callab
     assert read_epoch(house.table) == 1
 
 
-def test_a_running_drain_gives_way_when_the_table_is_rolled_back_under_it(house: House, sleeper: Callable[[str, int], Sleeper]) -> None:
+@pytest.mark.parametrize("by", ["sdp", "another client"])
+def test_a_running_drain_gives_way_when_the_table_is_rolled_back_under_it(
+    house: House, sleeper: Callable[[str, int], Sleeper], by: str
+) -> None:
     house.produce(*(event(n) for n in range(100)))
     running = sleeper("drain-after-stage", 3)
     running.fall_asleep()
     first_batch = [snapshot for snapshot in ancestors(house.table) if "sdp.position" in summary_of(snapshot)][-1]
-    house.table.manage_snapshots().rollback_to_snapshot(first_batch.snapshot_id).commit()
+    take_back(house, first_batch.snapshot_id, by=by)
     report = running.wake()
     assert report.superseded and report.read == 80
     assert house.ingest().read == 60
