@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
@@ -278,8 +279,9 @@ class DataFileWriter:
     # ---- handing over ----
 
     def _start_threads(self) -> None:
-        waiting = sum(part.rows for part in self._parts.values())
-        if self._pool is None and (waiting > _INLINE_ROWS or len(self._parts) > self._threads or self._clock > 1):
+        if self._pool is not None:
+            return
+        if self._clock > 1 or len(self._parts) > self._threads or sum(part.rows for part in self._parts.values()) > _INLINE_ROWS:
             self._pool = ThreadPoolExecutor(max(self._threads, _REMOTE_THREADS) if self._remote else self._threads)
 
     def _submit(self, lane: _Lane, group: pa.Table | None, size: int) -> None:
@@ -391,7 +393,7 @@ def _copied(table: pa.Table) -> pa.Table:
     """The rows in memory of their own."""
     if all(column.num_chunks > 1 for column in table.columns):
         return table.combine_chunks()
-    return table.take(pa.array(range(table.num_rows), pa.int64()))
+    return table.take(pa.array(np.arange(table.num_rows)))
 
 
 def total_rows(files: Iterable[DataFile]) -> int:
