@@ -11,7 +11,6 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
@@ -48,6 +47,7 @@ from sqlalchemy.exc import DBAPIError
 from platform_resources.contracts.iceberg import TableDefinition
 from platform_resources.errors import PlatformError
 from platform_resources.failpoints import failpoint
+from platform_resources.lakehouse import file_io
 from platform_resources.lakehouse.catalog import AssertSnapshotKnown, Lakehouse, LocalRequirement
 from platform_resources.lakehouse.catalog_server import CatalogUnreachable
 from platform_resources.lakehouse.conforming import arrow_schema_of
@@ -571,9 +571,7 @@ class StagedWrite:
         delete_files(self._io, self._work.written)
 
     def _delete(self, paths: Iterable[str]) -> None:
-        for path in paths:
-            with suppress(OSError):
-                self._io.delete(path)
+        file_io.delete_files(self._io, paths)
 
 
 def _summary(work: _Work) -> dict[str, str]:
