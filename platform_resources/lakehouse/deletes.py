@@ -22,6 +22,7 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata
 
+from platform_resources.lakehouse import file_io
 from platform_resources.lakehouse.conforming import arrow_schema_of
 from platform_resources.lakehouse.files import (
     PATH_FIELD_ID,
@@ -230,9 +231,7 @@ def dangling(before: Sequence[FileTask], edits: Sequence[Edit], removed: Iterabl
 
 def delete_files(io: FileIO, files: Iterable[DataFile]) -> None:
     """Delete files as far as they are there."""
-    for file in files:
-        with suppress(OSError):
-            io.delete(file.file_path)
+    file_io.delete_files(io, (file.file_path for file in files))
 
 
 def rows_in_partitions(
