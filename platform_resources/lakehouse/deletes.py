@@ -17,10 +17,14 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyiceberg.conversions import from_bytes
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.schema import Schema
 from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.types import DecimalType, PrimitiveType, UUIDType
 
 from platform_resources.lakehouse import file_io
 from platform_resources.lakehouse.conforming import arrow_schema_of
@@ -239,6 +243,7 @@ def rows_in_partitions(
 ) -> dict[str, tuple[FileTask, Positions]]:
     """The live rows of files of older partition specs that lie in partitions (as `partition_key` gives them) of the table's own spec."""
     schema, spec = metadata.schema(), metadata.spec()
+    tasks = [task for task in tasks if any(_may_hold(task.data_file, spec, schema, one) for one in partitions)]
     sources = [path_of(schema, one.source_id)[0] for one in spec.fields]
     wanted: KeySet | None = None
 
@@ -261,3 +266,18 @@ def rows_in_partitions(
 
     doomed = {task.path: (task, inside(task)) for task in tasks}
     return {path: pair for path, pair in doomed.items() if len(pair[1])}
+
+
+def _may_hold(file: DataFile, spec: PartitionSpec, schema: Schema, partition: tuple[Any, ...]) -> bool:
+    """Whether the file's bounds leave room for rows of a partition; only transforms that keep the order can tell."""
+    for one, value in zip(spec.fields, partition, strict=True):
+        low, high = (file.lower_bounds or {}).get(one.source_id), (file.upper_bounds or {}).get(one.source_id)
+        kind = schema.find_type(one.source_id)
+        if not isinstance(kind, PrimitiveType) or isinstance(kind, UUIDType | DecimalType) or not one.transform.preserves_order:
+            continue
+        if value is None or low is None or high is None:
+            continue
+        apply = one.transform.transform(kind)
+        if not apply(from_bytes(kind, low)) <= value <= apply(from_bytes(kind, high)):
+            return False
+    return True

@@ -175,7 +175,8 @@ class _HashFilter:
 
 def _hashes(column: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
     values: npt.NDArray[np.uint64] = column.to_numpy().astype(np.int64, copy=False).view(np.uint64)
-    return np.right_shift(values * _HASH_FACTOR, np.uint64(64 - _HASH_BITS))
+    hashed: npt.NDArray[np.uint64] = np.right_shift(values * _HASH_FACTOR, np.uint64(64 - _HASH_BITS))
+    return hashed
 
 
 def _paired(numbers: pa.Array, number: pa.Array, size: int) -> pa.Array:

@@ -165,7 +165,8 @@ def polars_scan(table: Table, snapshot_id: int | None = None) -> pl.LazyFrame:
     os.environ.setdefault("POLARS_ICEBERG_PLANNER", "pyiceberg")  # else each scan warns that polars_iceberg is not installed
     pinned = None if snapshot_id is None else snapshot_at(table, snapshot_id)
     store = object_store_of(table.io)
-    return pl.scan_iceberg(table, snapshot_id=pinned, reader_override="native", storage_options=store and store.polars())
+    options = store.polars() if store is not None else None
+    return pl.scan_iceberg(table, snapshot_id=pinned, reader_override="native", storage_options=options)
 
 
 def arrow_table(table: Table, snapshot_id: int | None = None) -> pa.Table:
