@@ -45,7 +45,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "up": ("platform", "Run the platform: UI, daemon, one code server per domain."),
         "maintain": ("maintaining", "Compact, expire and age tables whose facts call for it."),
         "doctor": ("doctor", "What this machine has and lacks, by profile."),
-        "stack": ("platform", "Real servers on this machine (Kafka); SDP_PROFILE=stack uses them."),
+        "stack": ("platform", "Real servers on this machine: Kafka, PostgreSQL, Swift ...."),
     },
 }
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
