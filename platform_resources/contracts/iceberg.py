@@ -53,7 +53,7 @@ TABLE_PROPERTIES: Mapping[str, str] = {
     "write.parquet.compression-level": "3",
     "write.target-file-size-bytes": str(128 * 1024 * 1024),
     "write.metadata.delete-after-commit.enabled": "true",
-    "write.metadata.previous-versions-max": "100",
+    "write.metadata.previous-versions-max": "50",
     "write.metadata.metrics.default": "truncate(16)",
 }
 _METRICS = "write.metadata.metrics.column."

@@ -249,7 +249,7 @@ class StagedWrite:
         self._state = "open"
         self._audit: str | None = None
         self._io = table.io
-        self._stage(table)
+        self._stage_on(table)
 
     @property
     def stamp(self) -> Stamp:
@@ -331,7 +331,7 @@ class StagedWrite:
             table = self._work.lakehouse.create(self._work.definition)
             self._work.fence.check(table)
             self._refuse_beaten(table)
-            self._stage(table)
+            self._stage_on(table)
         except BaseException:
             self._delete_data()
             self._state = "discarded"
@@ -414,6 +414,21 @@ class StagedWrite:
             return not self._landed()
         except Exception:  # noqa: BLE001 - the catalog cannot be asked: keep the files, orphans can be removed later
             return False
+
+    def _stage_on(self, table: Table) -> None:
+        """Stage on a table's head, or on a newer one when that has expired: rows may be computed for longer than snapshots are kept."""
+        for _ in range(5):
+            try:
+                self._stage(table)
+            except FileNotFoundError:
+                fresh = self._work.lakehouse.table(self._work.definition.identifier)
+                if fresh is None or fresh.metadata.current_snapshot_id == table.metadata.current_snapshot_id:
+                    raise
+                self._work.fence.check(fresh)
+                table = fresh
+            else:
+                return
+        raise CommitConflict(f"{self._work.definition.identifier} is being committed to by too many others")
 
     def _stage(self, table: Table) -> None:
         work = self._work

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pyiceberg.transforms import IdentityTransform
 
@@ -155,3 +156,18 @@ def test_a_conflict_stays_a_conflict(lakehouse: Lakehouse) -> None:
     publish(stage_append(lakehouse, PLAIN, rows(PLAIN, (2, "a", 1)), Stamp("s")))
     with pytest.raises(CommitConflict):
         staged.commit()
+
+
+def test_a_write_that_took_longer_than_its_head_was_kept_is_staged_on_a_newer_one(lakehouse: Lakehouse) -> None:
+    lakehouse.create(PLAIN)
+    publish(stage_append(lakehouse, PLAIN, rows(PLAIN, (0, "a", 1)), Stamp("r0")))
+
+    def slow() -> Any:
+        yield from rows(PLAIN, (1, "a", 1)).to_batches()
+        for number in range(2, 5):
+            publish(stage_append(lakehouse, PLAIN, rows(PLAIN, (number, "b", 1)), Stamp(f"r{number}")))
+        expire_snapshots(lakehouse, PLAIN.identifier, keep=1)
+
+    reader = pa.RecordBatchReader.from_batches(rows(PLAIN).schema, slow())
+    publish(stage_append(lakehouse, PLAIN, reader, Stamp("slow")))
+    assert [row[0] for row in read(table_of(lakehouse, PLAIN))] == [0, 1, 2, 3, 4]
