@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 import bench.cases
-from bench.cases import Case, Options
+from bench.cases import Case, Options, end_store
 from bench.harness import arguments, report
 from platform_resources.errors import PlatformError
 
@@ -60,6 +60,7 @@ def main() -> None:
     except PlatformError as error:
         sys.exit(str(error))
     finally:
+        end_store(options.store, folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -12,8 +12,8 @@ from typing import Literal, TypeAlias
 
 from bench.harness import Result, machine
 from platform_resources.config import Settings
-from platform_resources.errors import PlatformError
 
+SERVERS = ("postgresql", "swift")
 Store: TypeAlias = Literal["folder", "swift"]
 
 
@@ -44,15 +44,35 @@ Case: TypeAlias = Callable[[Options], list[Result]]
 
 
 def settings_of(store: Store, folder: Path, home: str = "home") -> Settings:
-    """Settings of an instance whose state is `folder/home`, and whose tables lie in the store.
+    """Settings of an instance whose state is `folder/home`, and whose tables lie in the store; its servers are started where needed.
 
     Raises:
-        PlatformError: `bench-store-missing` where the store is not to be had here.
+        PlatformError: what a server cannot be started for.
     """
-    own = Settings(home=folder / home, project=folder / "project")
     if store == "folder":
-        return own
-    raise PlatformError("bench-store-missing", "The stack has no Swift here.", "Measure with --store folder.")
+        return Settings(home=folder / home, project=folder / "project")
+    from platform_resources.stack import services
+
+    folder.chmod(0o711)  # PostgreSQL runs under an account of its own
+    shared = services.start(_servers(folder), SERVERS, die_with_parent=True)
+    own = Settings(home=folder / home, project=folder / "project", profile="stack")
+    own.home.mkdir(parents=True, exist_ok=True)
+    if not own.stack_path.exists():
+        own.stack_path.symlink_to(shared.stack_path)
+    return own.model_copy(update={"warehouse": f"{shared.warehouse_uri}/{home}", "catalog_name": home})
+
+
+def end_store(store: Store, folder: Path) -> None:
+    """Stop the servers that `settings_of` started."""
+    if store == "folder":
+        return
+    from platform_resources.stack import services
+
+    services.stop(_servers(folder), SERVERS)
+
+
+def _servers(folder: Path) -> Settings:
+    return Settings(home=folder / "servers")
 
 
 def skipped(name: str, peer: str, reason: str, options: Options) -> Result:
