@@ -31,6 +31,7 @@ HOT = timedelta(hours=1)  # a partition written to more lately gets more small f
 HOT_FILES, COLD_FILES = 5, 2  # fewest small files worth a rewrite
 DELETED_SHARE = 0.1  # of a file's rows; below it, reading the deletes is cheaper than rewriting the file
 COMMIT_BYTES = 1 << 30  # rewritten before it is committed: what a lost race or a kill costs at most
+GROUP_FILES = 8  # of the target size, rewritten together
 SORT_BYTES = 256 << 20  # rows sorted at once
 
 
@@ -121,11 +122,13 @@ def _tier(small: list[FileTask], least: int) -> list[FileTask]:
 
 
 def _bins(tasks: list[FileTask], target: int, reason: str) -> Iterator[Group]:
-    """Tasks in the order given, cut into groups of about one file of the target size."""
+    """Tasks in the order given, cut into groups of some files of the target size: small ones shrink when they are merged, so how many they
+    make only the writer knows, which begins a new file at the target size.
+    """
     held: list[FileTask] = []
     size = 0
     for task in tasks:
-        if held and size + task.data_file.file_size_in_bytes > target:
+        if held and size + task.data_file.file_size_in_bytes > GROUP_FILES * target:
             yield Group(tuple(held), reason)
             held, size = [], 0
         held.append(task)
