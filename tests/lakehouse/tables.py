@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
@@ -108,3 +109,15 @@ def reachable(table: Table) -> set[str]:
             found.add(manifest.manifest_path)
             found.update(entry.data_file.file_path for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True))
     return {Path(path).name for path in found}
+
+
+def assert_only_reachable(lakehouse: Lakehouse, table: Table | None) -> None:
+    """What lies under the table's folder is what its snapshots reach. Swift lists a deleted file for a moment longer."""
+    assert table is not None
+    wanted, tries = reachable(table), 1 if lakehouse.settings.object_store is None else 20
+    for number in range(tries):
+        found = {path.name for path in files_on_disk(lakehouse, ".".join(table.name()))}
+        if found == wanted or number == tries - 1:
+            break
+        time.sleep(0.5)
+    assert found == wanted

@@ -107,7 +107,7 @@ def test_eight_writers_of_eight_tables_are_all_kept(lakehouse: Lakehouse) -> Non
     for number in range(8):
         table = lakehouse.table(f"shop.t{number}")
         assert len(read(table)) == 500
-        assert_tidy(lakehouse, table, f"shop.t{number}")
+        assert_tidy(lakehouse, table)
 
 
 @pytest.mark.storm
@@ -130,9 +130,9 @@ def counted(process: subprocess.Popen[str]) -> tuple[int, int]:
     return int(kept), int(refused)
 
 
-def assert_tidy(lakehouse: Lakehouse, table: Table | None, identifier: str = "shop.orders") -> None:
+def assert_tidy(lakehouse: Lakehouse, table: Table | None) -> None:
     """Few snapshots, and on disk nothing that they do not reach; but a REST catalog's server leaves the metadata files of losers."""
     assert table is not None
     assert len(table.metadata.snapshots) < 60
-    left = {path.name for path in files_on_disk(lakehouse, identifier)} ^ reachable(table)
+    left = {path.name for path in files_on_disk(lakehouse, ".".join(table.name()))} ^ reachable(table)
     assert not {name for name in left if lakehouse.settings.catalog_type == "sql" or not name.endswith(".metadata.json")}
