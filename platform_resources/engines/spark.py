@@ -184,6 +184,9 @@ def _start(settings: Settings) -> SparkSession:
     prepare_machine(settings)
     from pyspark.sql import SparkSession
 
+    running = SparkSession.getActiveSession()
+    if running is not None:
+        return running
     builder = SparkSession.builder
     for name, value in launch_conf(settings).items():
         builder = builder.config(name, value)

@@ -253,10 +253,12 @@ def test_a_run_in_dagster_takes_its_session_from_pyspark_resource(shop: Any) -> 
     assert isinstance(spark._resource, LazyPySparkResource)
     assert shop.rows() == [("a", 2, Decimal("3.00"))]
 
-    @dg.asset(key=["shop", "rates"], ins={"totals": dg.AssetIn(key=["shop", "totals"])})
-    def rates(totals: DataFrame) -> DataFrame:
+    def rates(totals):  # type: ignore[no-untyped-def]
         return totals.selectExpr("shop", "orders as rate")
 
+    rates.__annotations__ = {"totals": DataFrame, "return": DataFrame}
+    made_of = {"totals": dg.AssetIn(key=["shop", "totals"])}
+    by_hand = dg.asset(key=["shop", "rates"], ins=made_of)(rates)
     totals = dg.AssetSpec(["shop", "totals"]).with_io_manager_key("io_manager")
-    assert dg.materialize([rates, totals], selection=[rates], resources=resources).success
+    assert dg.materialize([by_hand, totals], selection=[by_hand], resources=resources).success
     assert shop.rows("rates") == [("a", 2)]

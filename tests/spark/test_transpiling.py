@@ -208,9 +208,9 @@ def test_every_letter_has_one_small_letter(con: duckdb.DuckDBPyConnection, spark
     ours = dict(con.execute(query).fetchall())
     text = to_spark(query, {"shop.letters": "letters_of_the_corpus"}, {"shop.letters": schema})
     theirs = dict(zip(*spark.session.sql(text).toArrow().to_pydict().values(), strict=True))
-    different = {
-        hex(code): (ours.get(code), theirs.get(code)) for code in ours.keys() | theirs.keys() if ours.get(code) != theirs.get(code)
-    }
+    unicode_16 = {0x1C89, 0xA7CB, 0xA7CC, 0xA7DA, 0xA7DC, *range(0x10D50, 0x10D66)}  # Spark knows their small letters, DuckDB does not
+    known = (ours.keys() | theirs.keys()) - unicode_16
+    different = {hex(code): (ours.get(code), theirs.get(code)) for code in known if ours.get(code) != theirs.get(code)}
     assert len(ours) > 1300
     assert different == {}
 
