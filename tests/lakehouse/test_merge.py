@@ -323,6 +323,36 @@ def read_at(table: Table, snapshot: int | None) -> list[tuple[Any, ...]]:
     return sorted(tuple(row.values()) for row in arrow_table(table, snapshot).to_pylist())
 
 
+def test_rows_deleted_again_and_again_are_told_once(lakehouse: Lakehouse, con: duckdb.DuckDBPyConnection) -> None:
+    append(lakehouse, ORDERS, *[(n, "a", n) for n in range(10)])
+    first = merge(lakehouse, by(ORDERS, ON_READ), delete_keys=pa.table({"id": [0, 1]}))
+    for key in (2, 3):
+        merge(lakehouse, by(ORDERS, ON_READ), delete_keys=pa.table({"id": [key]}))
+    table = table_of(lakehouse, ORDERS)
+    changes = changes_between(table, first.snapshot_id)
+    gone = con.sql(f"SELECT id FROM {files_scan_sql(table, changes.removed)} ORDER BY id").fetchall()
+    assert (changes.kind, changes.added, gone) == ("rewrite", (), [(2,), (3,)])
+
+
+def test_deletes_apply_to_a_file_of_their_own_snapshot(lakehouse: Lakehouse, con: duckdb.DuckDBPyConnection) -> None:
+    """As a streaming writer of another engine commits a row and its deletion at once."""
+    append(lakehouse, ORDERS, (0, "a", 0))
+    table = table_of(lakehouse, ORDERS)
+    before = table.metadata.current_snapshot_id
+    staged = stage_append(lakehouse, ORDERS, rows(ORDERS, (1, "a", 1), (2, "a", 2)), Stamp("s"))
+    [file] = staged.written
+    file.spec_id = 0
+    transaction = StagingTransaction(table)
+    delete = write_delete_file(table.io, table.metadata, file, np.array([1]))
+    with Overwrite(operation=Operation.OVERWRITE, deletes=[delete], transaction=transaction, io=table.io) as producer:
+        producer.append_data_file(file)
+    table._do_commit(*transaction.staged)
+    table = table_of(lakehouse, ORDERS)
+    assert [row[0] for row in everywhere(con, table)] == [0, 1]
+    changes = changes_between(table, before)
+    assert changes.kind == "append" and con.sql(f"SELECT id FROM {files_scan_sql(table, changes.added)}").fetchall() == [(1,)]
+
+
 def test_equality_deletes_are_refused_in_one_sentence(lakehouse: Lakehouse) -> None:
     append(lakehouse, ORDERS, (1, "a", 1))
     table = table_of(lakehouse, ORDERS)
