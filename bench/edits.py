@@ -35,10 +35,16 @@ _WIKIS = ["enwiki", "dewiki", "frwiki", "commonswiki", "wikidatawiki", "svwiki",
 
 def batches(rows: int, order: Order = "clustered") -> Iterator[pa.RecordBatch]:
     """The rows in order of time, or in an order drawn once (seed 7), made batch by batch."""
-    drawn = np.random.default_rng(7).permutation(rows).astype(np.uint32) if order == "shuffled" else None
+    drawn = _drawn(rows) if order == "shuffled" else None
     for start in range(0, rows, BATCH_ROWS):
         stop = min(start + BATCH_ROWS, rows)
         yield _made(np.arange(start, stop) if drawn is None else drawn[start:stop].astype(np.int64), rows)
+
+
+def _drawn(rows: int) -> np.ndarray:
+    numbers = np.arange(rows, dtype=np.uint32)
+    np.random.default_rng(7).shuffle(numbers)
+    return numbers
 
 
 def reader(rows: int, order: Order = "clustered") -> pa.RecordBatchReader:
