@@ -39,10 +39,10 @@ test: install  ## the tests (under 10 minutes on 2 cores)
 	@$(BIN)/python -m pytest $(PARALLEL)
 
 test-storm: install  ## kill storms: every failpoint and random kills, over the local log and Kafka
-	@$(BIN)/python -m pytest $(PARALLEL) -m storm
+	@$(BIN)/python -m pytest $(PARALLEL) -m "storm and not stack"
 
 test-stack: install  ## the lakehouse over real Swift, PostgreSQL, Iceberg REST and a Spark cluster, with faults
-	@$(BIN)/python -m pytest -m stack
+	@$(BIN)/python -m pytest $(PARALLEL) -m stack
 
 lint: install  ## ruff, mypy, import-linter, sdp check
 	@$(BIN)/ruff check .

@@ -45,7 +45,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "up": ("platform", "Run the platform: UI, daemon, one code server per domain."),
         "maintain": ("maintaining", "Compact, expire and age tables whose facts call for it."),
         "doctor": ("doctor", "What this machine has and lacks, by profile."),
-        "stack": ("platform", "Real servers on this machine: Kafka, PostgreSQL, Swift ...."),
+        "stack": ("platform", "Real servers on this machine: Kafka, PostgreSQL, Swift and more."),
     },
 }
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
