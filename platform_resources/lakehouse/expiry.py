@@ -6,7 +6,7 @@ are deleted after the commit that removes their snapshots, so a crash in between
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import AssertTableUUID, RemoveSnapshotsUpdate, SetPropertiesUpdate
 
 from platform_resources.failpoints import failpoint
-from platform_resources.lakehouse.catalog import AssertProperty, AssertUnreferenced, Lakehouse
+from platform_resources.lakehouse.catalog import AssertProperty, AssertSnapshotKnown, AssertUnreferenced, Lakehouse
 from platform_resources.lakehouse.file_io import delete_files
 from platform_resources.lakehouse.stamp import CARRIED, EPOCH, ancestors, lineage, read_position, summary_of
 
@@ -42,29 +42,63 @@ class Expired:
     bytes: int = 0
 
 
-def register_reader(lakehouse: Lakehouse, input_identifier: str, reader_identifier: str) -> None:
-    """Let expiry of one table wait for another that is derived from it. Configuration only: no snapshot, and nothing when it is known.
+def register_reader(lakehouse: Lakehouse, input_identifier: str, reader_identifier: str, *, now: datetime | None = None) -> None:
+    """Let expiry of one table wait for another that is about to read it. Configuration only: no snapshot.
+
+    Where the reader's own stamp does not tell expiry what to keep (it has read nothing yet, or what it read has expired), the head is
+    written beside its name: a first computation may take longer than snapshots are kept, and would never be a point to go on from.
 
     Args:
         lakehouse: where both are.
         input_identifier: the table read, `domain.product`; one that does not exist yet is registered with by a later run.
         reader_identifier: the table made from it.
+        now: the wall clock, for the patience with readers.
     """
     for _ in range(_ATTEMPTS):
         table = lakehouse.table(input_identifier)
-        if table is None or reader_identifier in readers_of(table):
+        if table is None:
             return
-        known = table.metadata.properties.get(READERS)
-        update = SetPropertiesUpdate(updates={READERS: " ".join(sorted({*readers_of(table), reader_identifier}))})
+        known, head = _registered(table), table.metadata.current_snapshot_id
+        stands = _since(list(ancestors(table)), _read_by(lakehouse, table, reader_identifier), now or datetime.now(UTC))
+        begun = known.get(reader_identifier) if stands else head
+        if known.get(reader_identifier, _NOBODY) == begun:
+            return
+        update, same = _registering(table, known | {reader_identifier: begun})
+        required = (AssertTableUUID(uuid=table.metadata.table_uuid), same)
         with suppress(CommitFailedException, NoSuchTableError):
-            lakehouse.commit_updates(
-                table, (update,), (AssertTableUUID(uuid=table.metadata.table_uuid), AssertProperty(name=READERS, value=known))
-            )
+            lakehouse.commit_updates(table, (update,), required if begun is None else (*required, AssertSnapshotKnown(snapshot_id=begun)))
+
+
+def without_readers(table: Table, readers: Collection[str]) -> tuple[SetPropertiesUpdate, AssertProperty]:
+    """The update after which some readers are no longer waited for, and what it requires: that no other has registered meanwhile."""
+    return _registering(table, {name: begun for name, begun in _registered(table).items() if name not in readers})
+
+
+_NOBODY = -1
+
+
+def _registered(table: Table) -> dict[str, int | None]:
+    """Readers by identifier, each with the snapshot at which it began to read; as text `shop.report@4711 shop.other`."""
+    parts = (text.partition("@") for text in table.metadata.properties.get(READERS, "").split())
+    return {name: int(begun) if begun else None for name, _, begun in parts}
+
+
+def _registering(table: Table, readers: Mapping[str, int | None]) -> tuple[SetPropertiesUpdate, AssertProperty]:
+    text = " ".join(name if begun is None else f"{name}@{begun}" for name, begun in sorted(readers.items()))
+    same = AssertProperty(name=READERS, value=table.metadata.properties.get(READERS))
+    return SetPropertiesUpdate(updates={READERS: text}), same
 
 
 def readers_of(table: Table) -> tuple[str, ...]:
     """Identifiers of the tables registered as made from this one."""
-    return tuple(table.metadata.properties.get(READERS, "").split())
+    return tuple(_registered(table))
+
+
+def stands_at(lakehouse: Lakehouse, table: Table, reader: str) -> int | None:
+    """The snapshot of main that a registered reader goes on from: its own stamp's, else the one at which it began; None for neither."""
+    main = {one.snapshot_id for one in ancestors(table)}
+    places = (_read_by(lakehouse, table, reader), _registered(table).get(reader))
+    return next((one for one in places if one in main), None)
 
 
 def kept_by(
@@ -91,8 +125,9 @@ def kept_by(
         note(line[1 : _last_carrier(line) + 1], f"stamps of {name}")
     note(_of_highest_epoch(newest_first), "highest epoch")
     main = list(ancestors(table))
-    for reader in readers_of(table):
-        note(_awaited(lakehouse, table, main, reader, now or datetime.now(UTC)), f"reader {reader}")
+    now = now or datetime.now(UTC)
+    for reader, begun in _registered(table).items():
+        note(_since(main, _read_by(lakehouse, table, reader), now) or _since(main, begun, now), f"reader {reader}")
     return reasons
 
 
@@ -117,11 +152,15 @@ def _of_highest_epoch(snapshots: list[Snapshot]) -> list[Snapshot]:
     return [max(carriers, key=lambda one: int(summary_of(one)[EPOCH]))] if carriers else []
 
 
-def _awaited(lakehouse: Lakehouse, table: Table, main: list[Snapshot], reader: str, now: datetime) -> list[Snapshot]:
-    """What a reader still needs: main from its head back to the snapshot that the reader's own stamp names."""
+def _read_by(lakehouse: Lakehouse, table: Table, reader: str) -> int | None:
+    """The snapshot of a table that a reader's own stamp names."""
     product = ".".join(table.name()).replace(".", "/", 1)
     other = lakehouse.table(reader)
-    at = (read_position(other) or {}).get(product) if other is not None else None
+    return (read_position(other) or {}).get(product) if other is not None else None
+
+
+def _since(main: list[Snapshot], at: int | None, now: datetime) -> list[Snapshot]:
+    """Main from its head back to a snapshot; nothing when that is not there, or the patience with what came after it has ended."""
     index = next((index for index, one in enumerate(main) if one.snapshot_id == at), None)
     if index is None or (index > 0 and main[index - 1].timestamp_ms < _milliseconds(now - PATIENCE)):
         return []

@@ -22,19 +22,19 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.snapshots import Operation, Snapshot
-from pyiceberg.table.update import AssertTableUUID, RemoveSnapshotRefUpdate, SetPropertiesUpdate, TableUpdate
+from pyiceberg.table.update import AssertTableUUID, RemoveSnapshotRefUpdate, TableRequirement, TableUpdate
 from pyiceberg.types import DateType, IcebergType, PrimitiveType, TimestampType, TimestamptzType
 
 from platform_resources.errors import PlatformError
 from platform_resources.failpoints import failpoint
-from platform_resources.lakehouse.catalog import Lakehouse
+from platform_resources.lakehouse.catalog import Lakehouse, LocalRequirement
 from platform_resources.lakehouse.compaction import rewrite
-from platform_resources.lakehouse.expiry import READERS, Expired, expire_snapshots, readers_of
+from platform_resources.lakehouse.expiry import Expired, expire_snapshots, readers_of, stands_at, without_readers
 from platform_resources.lakehouse.file_io import delete_files
 from platform_resources.lakehouse.files import FileTask, live_tasks, read_task
 from platform_resources.lakehouse.partitions import column_at, path_of
 from platform_resources.lakehouse.replacing import MAINTENANCE, RETENTION, Swap, commit_swaps
-from platform_resources.lakehouse.stamp import ancestors, format_instant, read_position, summary_of
+from platform_resources.lakehouse.stamp import ancestors, format_instant, summary_of
 
 ACTION = "retention"
 PATIENCE = timedelta(days=1)  # with registered readers that have not yet seen what left
@@ -257,23 +257,19 @@ def expire_past(lakehouse: Lakehouse, identifier: str, *, now: datetime, patienc
     updates: list[TableUpdate] = []
     before = {one.snapshot_id for one in history_past(table)}
     updates += [RemoveSnapshotRefUpdate(ref_name=name) for name, ref in table.metadata.refs.items() if ref.snapshot_id in before]
+    required: list[TableRequirement | LocalRequirement] = [AssertTableUUID(uuid=table.metadata.table_uuid)]
     if lagging:
-        patient = sorted(set(readers_of(table)) - set(lagging))
-        updates.append(SetPropertiesUpdate(updates={READERS: " ".join(patient)}))
+        update, same = without_readers(table, lagging)
+        updates.append(update)
+        required.append(same)
     if updates:
         with suppress(CommitFailedException):  # another commit was first: the next maintenance goes on
-            lakehouse.commit_updates(table, tuple(updates), (AssertTableUUID(uuid=table.metadata.table_uuid),))
+            lakehouse.commit_updates(table, tuple(updates), tuple(required))
     marked_at = datetime.fromtimestamp(mark.timestamp_ms / 1000, UTC)
     return expire_snapshots(lakehouse, identifier, keep=1, older_than=marked_at, now=now), ()
 
 
 def _lagging(lakehouse: Lakehouse, table: Table, mark: Snapshot) -> tuple[str, ...]:
-    """Registered readers whose own position lies before the retention."""
-    product = ".".join(table.name()).replace(".", "/", 1)
+    """Registered readers that go on from before the retention, those of a first computation under way among them."""
     since = {one.snapshot_id for one in ancestors(table) if (one.sequence_number or 0) < (mark.sequence_number or 0)}
-    found = []
-    for reader in readers_of(table):
-        other = lakehouse.table(reader)
-        if other is not None and (read_position(other) or {}).get(product) in since:
-            found.append(reader)
-    return tuple(found)
+    return tuple(reader for reader in readers_of(table) if stands_at(lakehouse, table, reader) in since)

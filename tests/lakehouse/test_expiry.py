@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.transforms import IdentityTransform
 
 from platform_resources.lakehouse.catalog import Lakehouse
-from platform_resources.lakehouse.expiry import expire_snapshots, kept_by, readers_of, register_reader
+from platform_resources.lakehouse.expiry import expire_snapshots, kept_by, readers_of, register_reader, without_readers
 from platform_resources.lakehouse.reading import arrow_table
 from platform_resources.lakehouse.staging import PartitionScope, publish, stage_append, stage_empty, stage_merge, stage_overwrite
 from platform_resources.lakehouse.stamp import Stamp, ancestors, read_epoch, read_position, read_watermark
@@ -109,6 +111,48 @@ def test_what_a_registered_reader_has_not_read_stays_for_a_week(lakehouse: Lakeh
     assert expire_snapshots(lakehouse, NAME, keep=1, now=datetime.now(UTC) + timedelta(days=6.9)).snapshots == 0
     expire_snapshots(lakehouse, NAME, keep=1, now=datetime.now(UTC) + timedelta(days=7.1))
     assert [one.snapshot_id for one in table_of(lakehouse, ORDERS).metadata.snapshots] == ids[5:]
+
+
+def test_what_a_first_computation_reads_stays_however_long_it_takes(lakehouse: Lakehouse) -> None:
+    reader = orders(identifier="shop.report")
+    append(lakehouse, 1)
+    for run in range(2):  # the first run is killed, the second starts over
+        register_reader(lakehouse, NAME, "shop.report")
+        begun = table_of(lakehouse, ORDERS).metadata.current_snapshot_id
+        for number in range(5):
+            append(lakehouse, 10 * run + number)
+    expire_snapshots(lakehouse, NAME, keep=1)
+    assert table_of(lakehouse, ORDERS).metadata.snapshots[0].snapshot_id == begun
+    publish(stage_empty(lakehouse, reader, Stamp("d", position={"shop/orders": begun})))
+    before = table_of(lakehouse, ORDERS).metadata_location
+    register_reader(lakehouse, NAME, "shop.report")  # the next run reads on from there: there is nothing to be said
+    assert table_of(lakehouse, ORDERS).metadata_location == before
+    head = append(lakehouse, 99)
+    publish(stage_empty(lakehouse, reader, Stamp("e", position={"shop/orders": head})))
+    expire_snapshots(lakehouse, NAME, keep=1)
+    assert [one.snapshot_id for one in table_of(lakehouse, ORDERS).metadata.snapshots] == [head]
+
+
+def test_a_first_computation_that_never_ended_keeps_nothing_after_a_week(lakehouse: Lakehouse) -> None:
+    append(lakehouse, 1)
+    register_reader(lakehouse, NAME, "shop.report")
+    head = [append(lakehouse, number) for number in range(2, 5)][-1]
+    assert expire_snapshots(lakehouse, NAME, keep=1, now=datetime.now(UTC) + timedelta(days=6.9)).snapshots == 1  # from before it began
+    expire_snapshots(lakehouse, NAME, keep=1, now=datetime.now(UTC) + timedelta(days=7.1))
+    assert [one.snapshot_id for one in table_of(lakehouse, ORDERS).metadata.snapshots] == [head]
+
+
+def test_forgetting_a_reader_forgets_none_that_registers_meanwhile(lakehouse: Lakehouse) -> None:
+    append(lakehouse, 1)
+    register_reader(lakehouse, NAME, "shop.slow")
+    table = table_of(lakehouse, ORDERS)
+    register_reader(lakehouse, NAME, "shop.report")
+    for fresh in (table, table_of(lakehouse, ORDERS)):
+        update, same = without_readers(fresh, ["shop.slow"])
+        with suppress(CommitFailedException):
+            lakehouse.commit_updates(fresh, (update,), (same,))
+        assert "shop.report" in readers_of(table_of(lakehouse, ORDERS))
+    assert readers_of(table_of(lakehouse, ORDERS)) == ("shop.report",)
 
 
 def test_the_highest_epoch_stays_known_after_a_rollback(lakehouse: Lakehouse) -> None:
