@@ -53,7 +53,7 @@ from platform_resources.streams.offsets import (
     topic_ids,
 )
 from platform_resources.streams.quarantine import quarantine_definition, quarantine_rows
-from platform_resources.streams.refusals import ATTEMPT, FAILED, FINGERPRINT, SKIPPED, Refusal, forget_refusals, refusal_at_head
+from platform_resources.streams.refusals import ATTEMPT, FAILED, FINGERPRINT, REFUSED_AT, SKIPPED, Refusal, forget_refusals, refusal_at_head
 from platform_resources.streams.reports import NOTHING, DrainCommit, DrainReport
 from platform_resources.streams.takeover import Tenure, take_over
 from platform_resources.streams.watermark import Watermark
@@ -384,7 +384,8 @@ class Drain:
         """
         self._outcomes += outcomes
         failed = ",".join(outcome.check.name for outcome in outcomes if outcome.check.blocking and not outcome.passed)
-        facts = {FAILED: failed, FINGERPRINT: self.contract.fingerprint, ATTEMPT: str(self._attempt)}
+        at = compact_json(self._held().position)
+        facts = {FAILED: failed, FINGERPRINT: self.contract.fingerprint, ATTEMPT: str(self._attempt), REFUSED_AT: at}
         before, branch = self._refusal(), refused_branch(self.run_id)
         self._stage(batch, facts).refuse(branch)
         table = self.lakehouse.table(self.contract.identifier)

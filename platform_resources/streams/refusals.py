@@ -12,10 +12,11 @@ from datetime import UTC, datetime, timedelta
 from pyiceberg.table import Table
 
 from platform_resources.contracts.model import Contract
-from platform_resources.lakehouse.stamp import POSITION, read_stamp, summary_of
+from platform_resources.lakehouse.stamp import compact_json, read_position, summary_of
 from platform_resources.runs import REFUSED
 
 ATTEMPT, FAILED, FINGERPRINT, SKIPPED = "sdp.attempt", "sdp.failed-checks", "sdp.contract-fingerprint", "sdp.skipped-checks"
+REFUSED_AT = "sdp.refused-at"  # the position that the batch would have moved: the way back to the snapshot that carries it may expire
 FIRST_DELAY, LONGEST_DELAY = timedelta(minutes=1), timedelta(hours=1)
 
 
@@ -35,13 +36,13 @@ def refusal_at_head(table: Table, contract: Contract, *, skip: Collection[str] =
     Derived from the refused branches alone, so that a restart on any machine finds it, and a rollback, a mended contract or a
     skipped check lifts it by itself.
     """
-    position, _ = read_stamp(table, POSITION)
+    position = compact_json(read_position(table))
     found: Refusal | None = None
     for name, ref in table.metadata.refs.items():
         snapshot = table.snapshot_by_id(ref.snapshot_id) if name.startswith(REFUSED) else None
-        if snapshot is None or _position_before(table, snapshot.parent_snapshot_id) != position:
+        summary = summary_of(snapshot) if snapshot is not None else {}
+        if snapshot is None or summary.get(REFUSED_AT) != position:
             continue
-        summary = summary_of(snapshot)
         lifted = set(skip) - set(summary.get(SKIPPED, "").split(","))
         if lifted or summary.get(FINGERPRINT) != contract.fingerprint:
             continue
@@ -62,12 +63,3 @@ def forget_refusals(table: Table, branches: Collection[str]) -> None:
     with table.manage_snapshots() as manage:
         for branch in branches:
             manage.remove_branch(branch)
-
-
-def _position_before(table: Table, snapshot_id: int | None) -> str | None:
-    """The text of the nearest position at or before a snapshot."""
-    while snapshot_id is not None and (snapshot := table.snapshot_by_id(snapshot_id)) is not None:
-        if (text := summary_of(snapshot).get(POSITION)) is not None:
-            return text
-        snapshot_id = snapshot.parent_snapshot_id
-    return None

@@ -22,8 +22,10 @@ from platform_resources.config import Settings
 from platform_resources.contracts.model import Check, Column, Contract, Sla
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.catalog import Lakehouse
+from platform_resources.lakehouse.expiry import expire_snapshots
 from platform_resources.lakehouse.history import roll_back
 from platform_resources.lakehouse.reading import arrow_table
+from platform_resources.lakehouse.replacing import regroup_manifests
 from platform_resources.lakehouse.stamp import ancestors, read_epoch, read_position, read_watermark, summary_of
 from platform_resources.streams.ingestion import Drain, DrainCommit, DrainReport, drain_all, lag
 from platform_resources.streams.local_log import LocalLog
@@ -596,6 +598,14 @@ class TestAggregateCheck:
         assert [name for name in house.table.metadata.refs if name.startswith("refused/")] == ["refused/r2"]
         assert len(arrow_table(house.aside)) == 1
         assert [delay_after(attempt).total_seconds() / 60 for attempt in range(1, 10)] == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+    def test_it_stands_when_the_history_it_was_refused_upon_has_expired(self, house: House, strict: Contract, blocked: DrainReport) -> None:
+        regroup_manifests(house.lakehouse, strict.identifier, run_id="maintenance")
+        expire_snapshots(house.lakehouse, strict.identifier, keep=1)
+        refused = house.table.snapshot_by_id(house.table.metadata.refs["refused/r1"].snapshot_id)
+        assert refused is not None and refused.parent_snapshot_id is None
+        waits = house.ingest(strict)
+        assert (waits.stopped_by, waits.blocked_until, waits.read) == ("blocked", blocked.blocked_until, 0)
 
     def test_it_goes_on_when_the_contract_is_mended(self, house: House, blocked: DrainReport) -> None:
         assert blocked.blocked_until
