@@ -25,13 +25,13 @@ from pyiceberg.exceptions import (
 )
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import ManifestContent
-from pyiceberg.serializers import Compressor
+from pyiceberg.serializers import Compressor, FromInputFile
 from pyiceberg.table import CommitTableResponse, StagedTable, Table, TableProperties
 from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot
 from pyiceberg.table.update import TableRequirement, TableUpdate, ValidatableTableRequirement
-from sqlalchemy import create_engine, event, select
+from sqlalchemy import ColumnElement, create_engine, event, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -179,14 +179,32 @@ class PlatformSqlCatalog(SqlCatalog):
         except (FileNotFoundError, ValueError, ValidationError) as error:
             raise _damaged(identifier, error) from None
 
-    def previous_metadata(self, identifier: str) -> str | None:
-        """Location of the metadata file that the newest one replaced, as the catalog's own row has it; None for a table without one."""
-        namespace, _, name = identifier.rpartition(".")
-        row = select(IcebergTables.previous_metadata_location).where(
-            IcebergTables.catalog_name == self.name, IcebergTables.table_namespace == namespace, IcebergTables.table_name == name
-        )
+    def metadata_locations(self, identifier: str) -> tuple[str | None, str | None]:
+        """Locations of a table's newest metadata file and of the one that it replaced, as the catalog's own row has them."""
+        columns = select(IcebergTables.metadata_location, IcebergTables.previous_metadata_location)
         with Session(self.engine) as session:
-            return session.scalar(row)
+            row = session.execute(columns.where(*self._row_of(identifier))).first()
+        return (None, None) if row is None else (row[0], row[1])
+
+    def go_on_from(self, identifier: str, location: str, *, instead_of: str) -> Table:
+        """Make an earlier metadata file, if it can be read, a table's newest in the place of one that cannot.
+
+        Raises:
+            CommitFailedException: the newest is another one by now.
+        """
+        metadata = FromInputFile.table_metadata(self._load_file_io(location=location).new_input(location))
+        before = metadata.metadata_log[-1].metadata_file if metadata.metadata_log else None
+        row = update(IcebergTables).where(*self._row_of(identifier), IcebergTables.metadata_location == instead_of)
+        with self.engine.begin() as connection:
+            changed = connection.execute(row.values(metadata_location=location, previous_metadata_location=before)).rowcount
+        if changed != 1:
+            raise CommitFailedException(f"The newest metadata file of {identifier} is no longer {instead_of}")
+        return self.load_table(identifier)
+
+    def _row_of(self, identifier: str) -> tuple[ColumnElement[bool], ...]:
+        namespace, _, name = identifier.rpartition(".")
+        table = IcebergTables
+        return table.catalog_name == self.name, table.table_namespace == namespace, table.table_name == name
 
     def _update_and_stage_table(
         self,

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pyiceberg.exceptions import BadRequestError, CommitFailedException
-from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.snapshots import Operation, Snapshot
@@ -243,26 +242,41 @@ def restore_metadata(lakehouse: Lakehouse, identifier: str, location: str | None
     What was committed since is no longer in the table; a stream reads it again.
 
     Raises:
-        PlatformError: `table-unknown`, `restore-nowhere` when the table is sound, or no earlier file is known.
+        PlatformError: `table-unknown`, `restore-nowhere` when the table is sound, or no earlier file is known, `restore-elsewhere` where
+            the catalog is a server.
     """
-    try:
-        found = lakehouse.table(identifier)
-    except PlatformError as error:
-        if error.code != "metadata-damaged":
-            raise
-    else:
-        if found is None:
-            raise table_unknown(identifier)
-        remedy = f"Take it back with `sdp table rollback {identifier.replace('.', '/', 1)}`."
+    catalog, name = lakehouse.catalog, identifier.replace(".", "/", 1)
+    if not isinstance(catalog, PlatformSqlCatalog):
+        raise PlatformError(
+            "restore-elsewhere",
+            f"Which metadata file of {identifier} is the newest is known to the catalog's server alone.",
+            "Register the table anew there, with an earlier *.metadata.json of its folder metadata/.",
+        )
+    damaged, before = catalog.metadata_locations(identifier)
+    if damaged is None:
+        raise table_unknown(identifier)
+    if not _is_damaged(lakehouse, identifier):
+        remedy = f"Take it back with `sdp table rollback {name}`."
         raise PlatformError("restore-nowhere", f"The metadata of {identifier} can be read.", remedy)
-    catalog = lakehouse.catalog
-    location = location or (catalog.previous_metadata(identifier) if isinstance(catalog, PlatformSqlCatalog) else None)
+    location = location or before
     if location is None:
         remedy = "Name one with --metadata; they are the *.metadata.json files in the table's folder metadata/, the number tells the order."
         raise PlatformError("restore-nowhere", f"The catalog knows no earlier metadata file of {identifier}.", remedy)
-    FromInputFile.table_metadata(catalog._load_file_io(location=location).new_input(location))  # noqa: SLF001 - readable, or nothing changes
-    catalog.drop_table(identifier)
-    return catalog.register_table(identifier, location)
+    try:
+        return catalog.go_on_from(identifier, location, instead_of=damaged)
+    except CommitFailedException:
+        remedy = f"Look at it: `sdp table history {name}`."
+        raise PlatformError("restore-nowhere", f"Another restored {identifier} in this moment.", remedy) from None
+
+
+def _is_damaged(lakehouse: Lakehouse, identifier: str) -> bool:
+    try:
+        lakehouse.table(identifier)
+    except PlatformError as error:
+        if error.code == "metadata-damaged":
+            return True
+        raise
+    return False
 
 
 def set_tag(lakehouse: Lakehouse, identifier: str, name: str, when: datetime | int | str | None = None) -> int:

@@ -214,3 +214,25 @@ def test_a_table_whose_newest_metadata_is_damaged_goes_on_from_the_one_before(la
     with pytest.raises(PlatformError) as caught:
         restore_metadata(other, NAME)
     assert caught.value.code == "restore-nowhere"
+
+
+@pytest.mark.folder_only("a file is damaged by hand")
+def test_a_restored_table_is_never_out_of_the_catalog_and_never_taken_from_another_who_restored_it(
+    lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(lakehouse, 1)
+    append(lakehouse, 2)
+    Path(table_of(lakehouse, ORDERS).metadata_location.removeprefix("file://")).write_text("damaged")
+    other, catalog = Lakehouse(lakehouse.settings), type(lakehouse.catalog)
+    real = catalog.go_on_from
+    monkeypatch.setattr(catalog, "drop_table", None)  # between a drop and a registration there would be no table
+
+    def overtaken(self, identifier, location, *, instead_of):
+        real(self, identifier, location, instead_of=instead_of)
+        append(other, 3)
+        return real(self, identifier, location, instead_of=instead_of)
+
+    monkeypatch.setattr(catalog, "go_on_from", overtaken)
+    with pytest.raises(PlatformError, match="Another restored"):
+        restore_metadata(other, NAME)
+    assert read(table_of(other, ORDERS)) == [(1, "a", 1), (3, "a", 3)]
