@@ -42,6 +42,9 @@ def changes_between(table: Table, since: int | None, until: int | None = None, *
     """The rows added and removed after `since` up to `until` (default: the head of main).
 
     Rows that left by retention are removed rows, unless `aging` is false: then they are as if they were still there.
+
+    Raises:
+        StoreError: the files that tell it cannot be read now.
     """
     head = until if until is not None else table.metadata.current_snapshot_id
     if since is None:
@@ -59,6 +62,8 @@ def changes_between(table: Table, since: int | None, until: int | None = None, *
             if not replaced and (aging or RETENTION not in summary_of(snapshot)):
                 walk.step(snapshot)
     except PlatformError as error:
+        if error.code != "table-has-deletes":
+            raise  # the store is away: to recompute would be to take rows that are still there for lost
         return Changes("recompute", (), (), head, error.message)
     kind: Kind = "rewrite" if walk.removed or walk.gone else "append" if walk.added else "none"
     counted = f"{len(walk.added)} files added, {len(walk.removed)} removed, rows of {len(walk.gone)} deleted"

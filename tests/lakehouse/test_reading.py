@@ -20,6 +20,7 @@ from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.changes import changes_between
 from platform_resources.lakehouse.conforming import arrow_schema_of
+from platform_resources.lakehouse.file_io import StoreError
 from platform_resources.lakehouse.files import live_files, live_tasks
 from platform_resources.lakehouse.reading import arrow_table, duckdb_scan_sql, files_scan_sql, polars_scan, snapshot_at
 from platform_resources.lakehouse.staging import publish, stage_append, stage_empty, stage_merge
@@ -116,6 +117,19 @@ def _compact(table) -> None:  # type: ignore[no-untyped-def]
         for file in new:
             producer.append_data_file(file)
     table._do_commit(*transaction.staged)
+
+
+def test_a_store_that_is_away_is_no_reason_to_recompute(lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    since = publish(stage_append(lakehouse, ORDERS, rows(ORDERS, (1, "a", 1)), Stamp("r1"))).snapshot_id
+    publish(stage_append(lakehouse, ORDERS, rows(ORDERS, (2, "a", 1)), Stamp("r2")))
+    table = table_of(lakehouse, ORDERS)
+
+    def away(_io: Any, location: str) -> Any:
+        raise StoreError("store-unreachable", f"The object store could not serve {location} (503).")
+
+    monkeypatch.setattr(type(table.io), "new_input", away)
+    with pytest.raises(StoreError, match="503"):
+        changes_between(table, since)
 
 
 def test_an_expired_or_rolled_back_position_means_recompute(lakehouse: Lakehouse) -> None:
