@@ -25,7 +25,9 @@ from pyiceberg.table.update import (
 from platform_resources.errors import PlatformError
 from platform_resources.failpoints import failpoint
 from platform_resources.lakehouse.catalog import AssertSnapshotKnown, Lakehouse, PlatformSqlCatalog
+from platform_resources.lakehouse.committing import commit_snapshot
 from platform_resources.lakehouse.expiry import keep_of, kept_by
+from platform_resources.lakehouse.file_io import delete_files
 from platform_resources.lakehouse.reading import parse_when, snapshot_at
 from platform_resources.lakehouse.replacing import carried_stamp
 from platform_resources.lakehouse.stamp import (
@@ -200,15 +202,10 @@ def _try_to_roll_back(lakehouse: Lakehouse, table: Table, target: Snapshot, run_
         AssertSnapshotKnown(snapshot_id=target_id),
     )
     failpoint("before-rollback")
-    try:
-        lakehouse.commit_updates(table, updates, required)
-    except Exception as error:
-        fresh = lakehouse.table(".".join(table.name()))
-        if fresh is None or fresh.metadata.snapshot_by_id(producer.snapshot_id) is None:
-            producer.abandon()
-            if isinstance(error, CommitFailedException | ValueError | BadRequestError):
-                return None
-            raise
+    if not commit_snapshot(lakehouse, table, updates, required):
+        producer.abandon()
+        return None
+    delete_files(table.io, producer.superseded_manifests())
     return RolledBack(target_id, former or target_id, producer.snapshot_id, read_stamp_at(table, target_id))
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 
-from pyiceberg.exceptions import BadRequestError, CommitFailedException, ValidationException
+from pyiceberg.exceptions import ValidationException
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile, ManifestContent
 from pyiceberg.table import Table
@@ -22,6 +23,7 @@ from pyiceberg.table.update import AssertTableUUID
 from platform_resources.errors import PlatformError
 from platform_resources.failpoints import failpoint
 from platform_resources.lakehouse.catalog import Lakehouse
+from platform_resources.lakehouse.committing import commit_snapshot
 from platform_resources.lakehouse.file_io import delete_files
 from platform_resources.lakehouse.files import FileTask, live_tasks
 from platform_resources.lakehouse.stamp import (
@@ -96,18 +98,20 @@ def commit_swaps(
     operation: Operation = Operation.REPLACE,
     branch: str = MAIN_BRANCH,
     notes: Mapping[str, str] | None = None,
+    schema_id: int | None = None,
 ) -> Swapped:
     """Commit swaps in one snapshot on the head as it is then.
 
     A swap is lost, and its files are deleted, when a writer has removed one of its files or deleted rows of one since it was read:
     the writer is right, and the next maintenance sees what it left. Delete files that apply to no data file any more go too.
+    `schema_id`: in which schema of the table the files were written, and the snapshot is read; default its current one.
 
     Raises:
         PlatformError: `maintenance-crowded-out` after many conflicts in a row; the files of all swaps are deleted.
     """
     lost: list[Swap] = []
     waiting = list(swaps)
-    deletable = waiting  # while a commit is tried its outcome is open: a run cancelled in this moment must not delete what stands
+    deletable = waiting  # while a commit is tried its outcome is open: what may stand, or be on its way still, must not be deleted
     io = None
     try:
         for attempt in range(_ATTEMPTS):
@@ -122,11 +126,12 @@ def commit_swaps(
             if not waiting:
                 break
             summary = {**carried_stamp(table, branch), RUN_ID: run_id, MAINTENANCE: action, **(notes or {})}
+            table = table if schema_id is None else in_schema(table, schema_id)
+            staged = _stage(table, waiting, tasks, operation, branch, summary)
             deletable = []
-            snapshot_id = _try(lakehouse, table, identifier, waiting, tasks, operation, branch, summary)
-            if snapshot_id is not None:
+            if staged is not None and _commit(lakehouse, table, *staged):
                 failpoint("after-replace")
-                return Swapped(snapshot_id, tuple(waiting), tuple(lost))
+                return Swapped(staged[1].snapshot_id, tuple(waiting), tuple(lost))
             deletable = waiting
             time.sleep(random.uniform(0.2, 1.0) * min(0.01 * 2**attempt, 1.0))
         else:
@@ -141,16 +146,26 @@ def commit_swaps(
     return Swapped(None, (), tuple(lost))
 
 
-def regroup_manifests(lakehouse: Lakehouse, identifier: str, *, run_id: str) -> int | None:
-    """Write the manifests of main anew, grouped by partition; the id of the snapshot, None when others kept committing."""
+def in_schema(table: Table, schema_id: int) -> Table:
+    """The table as if that schema of its were the current one."""
+    seen = copy(table)
+    seen.metadata = table.metadata.model_copy(update={"current_schema_id": schema_id})
+    return seen
+
+
+def regroup_manifests(lakehouse: Lakehouse, identifier: str, *, run_id: str, notes: Mapping[str, str] | None = None) -> int | None:
+    """Write the manifests of main anew, grouped by partition; the id of the snapshot, None when others kept committing.
+
+    Its summary repeats what the table's stamps say; `notes` go over that.
+    """
     for attempt in range(_ATTEMPTS):
         table = lakehouse.table(identifier)
         if table is None or table.current_snapshot() is None:
             return None
-        summary = {**carried_stamp(table), RUN_ID: run_id, MAINTENANCE: "manifests"}
-        snapshot_id = _try(lakehouse, table, identifier, (), None, Operation.REPLACE, MAIN_BRANCH, summary)
-        if snapshot_id is not None:
-            return snapshot_id
+        summary = {**carried_stamp(table), RUN_ID: run_id, MAINTENANCE: "manifests", **(notes or {})}
+        staged = _stage(table, (), None, Operation.REPLACE, MAIN_BRANCH, summary)
+        if staged is not None and _commit(lakehouse, table, *staged):
+            return staged[1].snapshot_id
         time.sleep(random.uniform(0.2, 1.0) * min(0.01 * 2**attempt, 1.0))
     return None
 
@@ -177,17 +192,15 @@ def _stands(swap: Swap, live: Mapping[str, FileTask], table: Table) -> bool:
     return True
 
 
-def _try(
-    lakehouse: Lakehouse,
+def _stage(
     table: Table,
-    identifier: str,
     swaps: Sequence[Swap],
     live: Mapping[str, FileTask] | None,
     operation: Operation,
     branch: str,
     summary: Mapping[str, str],
-) -> int | None:
-    """One try on one head: the id of the snapshot, None when another commit was first."""
+) -> tuple[StagingTransaction, Replace] | None:
+    """The snapshot staged on one head; None when that moved between two reads."""
     gone = {task.path for swap in swaps for task in swap.removed}
     if live is not None:
         applied = {one.file_path for path, task in live.items() if path not in gone for one in task.deletes}
@@ -202,21 +215,22 @@ def _try(
             producer.append_data_file(file)
     try:
         producer.commit()
-    except ValidationException:  # the head moved between two reads
+    except ValidationException:
         producer.abandon()
         return None
+    except BaseException:
+        producer.abandon()
+        raise
+    return transaction, producer
+
+
+def _commit(lakehouse: Lakehouse, table: Table, transaction: StagingTransaction, producer: Replace) -> bool:
+    """Commit what was staged; False when another commit was first. An error leaves all its files: it may stand yet."""
     updates, requirements = transaction.staged
     failpoint("before-replace")
-    try:
-        table._do_commit(updates, (*requirements, AssertTableUUID(uuid=table.metadata.table_uuid)))  # noqa: SLF001
-    except Exception as error:
-        fresh = lakehouse.table(identifier)
-        if fresh is not None and fresh.metadata.snapshot_by_id(producer.snapshot_id) is not None:
-            return producer.snapshot_id
+    stands = commit_snapshot(lakehouse, table, updates, (*requirements, AssertTableUUID(uuid=table.metadata.table_uuid)))
+    if stands:
+        delete_files(table.io, producer.superseded_manifests())
+    else:
         producer.abandon()
-        moved = fresh is not None and fresh.metadata_location != table.metadata_location
-        if isinstance(error, CommitFailedException) or (moved and isinstance(error, ValueError | BadRequestError)):
-            return None
-        raise
-    delete_files(table.io, producer.superseded_manifests())
-    return producer.snapshot_id
+    return stands

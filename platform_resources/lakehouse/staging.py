@@ -16,13 +16,6 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import pyarrow as pa
-from pyiceberg.exceptions import (
-    BadRequestError,
-    CommitFailedException,
-    CommitStateUnknownException,
-    ServerError,
-    ServiceUnavailableError,
-)
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionSpec
@@ -42,14 +35,13 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 from pyiceberg.typedef import Record
-from sqlalchemy.exc import DBAPIError
 
 from platform_resources.contracts.iceberg import TableDefinition
 from platform_resources.errors import PlatformError
 from platform_resources.failpoints import failpoint
 from platform_resources.lakehouse import file_io
 from platform_resources.lakehouse.catalog import AssertSnapshotKnown, Lakehouse, LocalRequirement
-from platform_resources.lakehouse.catalog_server import CatalogUnreachable
+from platform_resources.lakehouse.committing import commit_snapshot
 from platform_resources.lakehouse.conforming import arrow_schema_of
 from platform_resources.lakehouse.deletes import Edit, Edits, Strategy, dangling, delete_files, rows_in_partitions
 from platform_resources.lakehouse.evolution import evolve
@@ -59,6 +51,7 @@ from platform_resources.lakehouse.merge import Merge, resolve
 from platform_resources.lakehouse.parquet import Data, DataFileWriter, total_rows
 from platform_resources.lakehouse.partitions import parse_partition, partition_name
 from platform_resources.lakehouse.reading import files_relation_sql, metadata_scan_sql
+from platform_resources.lakehouse.replacing import MAINTENANCE
 from platform_resources.lakehouse.stamp import (
     LAST_CHANGE,
     MERGED,
@@ -158,10 +151,6 @@ class Commit:
     summary: Mapping[str, str] = field(default_factory=dict)
 
 
-_DOUBT_SECONDS = (0.1, 0.5, 2.0)
-_UNANSWERED = (OSError, DBAPIError, CatalogUnreachable, CommitStateUnknownException, ServiceUnavailableError, ServerError)
-
-
 class CommitConflict(Exception):  # noqa: N818 - the seam's name
     """The head moved, so that what was audited is not what would be published: restage and audit again."""
 
@@ -191,6 +180,7 @@ class _Work:
     files_schema: Schema | None = None
     files_spec: PartitionSpec | None = None
     duplicates: int = 0
+    refused: bool = False
 
     def __post_init__(self) -> None:
         name, rule = self.definition.identifier, self.definition.merge
@@ -326,12 +316,12 @@ class StagedWrite:
             PlatformError: the contract now breaks the table's schema.
         """
         self._require_open()
+        since = self.table.metadata.next_sequence_number()
         self._withdraw()
         try:
             table = self._work.lakehouse.create(self._work.definition)
             self._work.fence.check(table)
-            self._refuse_beaten(table)
-            self._stage_on(table)
+            self._stage_on(table, since)
         except BaseException:
             self._delete_data()
             self._state = "discarded"
@@ -339,13 +329,13 @@ class StagedWrite:
         return self
 
     def refuse(self, branch: str) -> None:
-        """Keep the write on a branch, for its owner to look at; nothing changes on main.
+        """Keep the write on a branch, for its owner to look at, whatever others have written meanwhile; nothing changes on main.
 
         Args:
             branch: e.g. `refused/<run>`; one that exists is set to this write.
         """
         self._require_open()
-        self._work.fence = Fence()  # a superseded writer may still show what it refused
+        self._work.fence, self._work.refused = Fence(), True  # a superseded or beaten writer may still show what it refused
         for _ in range(10):
             updates, _requirements = self._transaction.staged
             kept = tuple(update for update in updates if isinstance(update, AddSchemaUpdate | AddSnapshotUpdate))
@@ -369,54 +359,32 @@ class StagedWrite:
         self._tidy_up()
 
     def discard(self) -> None:
-        """Delete every file of this write: data files, manifests, the audit file. A committed write stays."""
-        if self._state == "in doubt" and not self._surely_absent():
-            return
-        if self._state not in {"open", "in doubt"}:
+        """Delete every file of this write: data files, manifests, the audit file. A committed write stays, and so does one whose commit
+        may yet stand; if it does not, its files are orphans.
+        """
+        if self._state == "in doubt":
+            self._drop_audit()
+        if self._state != "open":
             return
         self._withdraw()
         self._delete_data()
         self._state = "discarded"
 
     def _try(self, updates: tuple[TableUpdate, ...], required: tuple[TableRequirement | LocalRequirement, ...]) -> bool:
-        """One try to commit; False when another was first.
-
-        Another's snapshot takes the sequence number that was staged whatever branch it is on; no requirement says so, and the catalog
-        then refuses with a ValueError (SQL) or BadRequestError (REST).
-        Until the outcome is known the write is in doubt: a run cancelled in this moment discards, and must not delete what stands.
-        Where the answer was lost the very same commit is tried again: its snapshot id says whether the first try stands, and what the
-        catalog requires of the head lets only one of the two through, even when the first is still on its way.
+        """One try to commit; False when another was first. In doubt it stays where that is not known: the run was cancelled, or no
+        answer came.
         """
         self._state = "in doubt"
-        for delay in (*_DOUBT_SECONDS, None):
-            try:
-                self._work.lakehouse.commit_updates(self.table, updates, required)
-            except Exception as error:
-                if self._landed():
-                    return True
-                overtaken = isinstance(error, ValueError | BadRequestError) and not self._same_head()
-                if isinstance(error, CommitFailedException) or overtaken:
-                    self._state = "open"
-                    return False
-                if not isinstance(error, _UNANSWERED):
-                    self._state = "open"
-                    raise
-                if delay is None:
-                    self._state = "unknown"  # its files stay: a commit that is still on its way would need them
-                    raise
-                time.sleep(delay)
-            else:
-                return True
-        raise AssertionError("unreachable")
+        stands = commit_snapshot(self._work.lakehouse, self.table, updates, required)
+        self._state = "open"
+        return stands
 
-    def _surely_absent(self) -> bool:
-        try:
-            return not self._landed()
-        except Exception:  # noqa: BLE001 - the catalog cannot be asked: keep the files, orphans can be removed later
-            return False
+    def _stage_on(self, table: Table, since: int | None = None) -> None:
+        """Stage on a table's head, or on a newer one when that has expired: rows may be computed for longer than snapshots are kept.
 
-    def _stage_on(self, table: Table) -> None:
-        """Stage on a table's head, or on a newer one when that has expired: rows may be computed for longer than snapshots are kept."""
+        `since` is the sequence number of the first snapshot that the write has not seen, default that after the given table's.
+        """
+        since = table.metadata.next_sequence_number() if since is None else since
         for _ in range(5):
             try:
                 self._stage(table)
@@ -426,8 +394,13 @@ class StagedWrite:
                     raise
                 self._work.fence.check(fresh)
                 table = fresh
-            else:
-                return
+                continue
+            try:
+                self._refuse_beaten(since)
+            except BaseException:
+                self._withdraw()
+                raise
+            return
         raise CommitConflict(f"{self._work.definition.identifier} is being committed to by too many others")
 
     def _stage(self, table: Table) -> None:
@@ -447,9 +420,13 @@ class StagedWrite:
         producer = Overwrite(operation=Operation.OVERWRITE, **common) if overwrites else Append(operation=Operation.APPEND, **common)
         changed = producer.snapshot_id if found.written or overwrites else last_change(table)
         producer.snapshot_properties |= {} if changed is None else {LAST_CHANGE: str(changed)}
-        with producer:
-            for file in (*found.written, *found.rewritten):
-                producer.append_data_file(file)
+        for file in (*found.written, *found.rewritten):
+            producer.append_data_file(file)
+        try:
+            producer.commit()
+        except BaseException:
+            producer.abandon()
+            raise
         self.table, self._transaction, self._producer, self._found = table, transaction, producer, found
         self._parent = table.metadata.current_snapshot_id
         self.schema, self.snapshot_id = metadata.schema(), producer.snapshot_id
@@ -457,21 +434,25 @@ class StagedWrite:
         self.removed, self.rewritten, self.deletes, self.dropped = found.removed, found.rewritten, found.deletes, found.dropped
         self.operation = "overwrite" if overwrites else "append"
 
-    def _refuse_beaten(self, table: Table) -> None:
-        """Refuse to replace what another run replaced after this write was staged: neither run has seen the other's rows.
+    def _refuse_beaten(self, since: int) -> None:
+        """Refuse to replace what another run replaced from the sequence number `since` on: neither run has seen the other's rows.
 
-        Where a fence holds the position (a derived product) the order of the runs is told by it, and staging anew is right.
+        Where a fence holds the position (a derived product) the order of the runs is told by it, and staging anew is right. Maintenance
+        is no run: rows that aged out are not missed.
         """
-        if self._work.scope is None or self._work.fence.position is not ANY:
+        scope = self._work.scope
+        if scope is None or self._work.fence.position is not ANY or self._work.refused:
             return
-        mine, specs, name = set(self.partitions), table.specs(), self._work.definition.identifier
-        for snapshot in takewhile(lambda one: one.snapshot_id != self._parent, ancestors(table)):
+        table, name = self.table, self._work.definition.identifier
+        mine, specs = set(self.partitions), table.specs()
+        for snapshot in takewhile(lambda one: (one.sequence_number or 0) >= since, ancestors(table)):
             other = summary_of(snapshot).get(RUN_ID, "of another engine")
             rewrites = snapshot.summary is not None and snapshot.summary.operation in (Operation.OVERWRITE, Operation.DELETE)
-            if not rewrites or other == self.stamp.run_id:
+            if not rewrites or other == self.stamp.run_id or MAINTENANCE in summary_of(snapshot):
                 continue
             files = [entry.data_file for entry in changed_entries(table.io, snapshot)]
-            beaten = mine & {partition_name(specs[file.spec_id], table.schema(), file.partition) for file in files}
+            theirs = {partition_name(specs[file.spec_id], table.schema(), file.partition) for file in files}
+            beaten = theirs if scope.kind == "table" else theirs & mine
             if beaten:
                 what = f"{name}, partition {min(beaten)}," if min(beaten) else name
                 raise PlatformError(
@@ -518,25 +499,6 @@ class StagedWrite:
             return self._found.after
         before = live_tasks(self.table.io, self.table.current_snapshot(), self._work.definition.identifier)
         return [*before, *(FileTask(file) for file in self.written)]
-
-    def _landed(self) -> bool:
-        """Whether the commit took place although its call failed; the table is then read again."""
-        fresh = self._work.lakehouse.table(self._work.definition.identifier)
-        if fresh is None or not (fresh.metadata.snapshot_by_id(self.snapshot_id) or self._came_and_went(fresh)):
-            return False
-        self.table = fresh
-        return True
-
-    def _came_and_went(self, fresh: Table) -> bool:
-        """Whether the snapshot was committed and has expired since, as under many fast writers: told by its sequence number and files."""
-        number = self.table.metadata.next_sequence_number()
-        known = {one.sequence_number for one in fresh.metadata.snapshots}
-        if fresh.metadata.next_sequence_number() <= number or number in known or min((one or 0 for one in known), default=0) < number:
-            return False
-        own = {file.file_path for file in (*self.written, *self.rewritten)}
-        if not own:
-            return False  # without rows it can be written again: what it says is fenced
-        return bool(own & {task.path for task in live_tasks(self._io, fresh.current_snapshot(), self._work.definition.identifier)})
 
     def _same_head(self) -> bool:
         fresh = self._work.lakehouse.table(self._work.definition.identifier)
