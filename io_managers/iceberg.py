@@ -25,12 +25,13 @@ from platform_resources.engines.spark import to_reader
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.files import live_rows
 from platform_resources.lakehouse.staging import Commit, PartitionScope, StagedWrite, publish, stage_append, stage_merge, stage_overwrite
-from platform_resources.lakehouse.stamp import CODE_VERSION, Stamp, committed_snapshot, last_change, read_position, read_stamp
+from platform_resources.lakehouse.stamp import CODE_VERSION, Stamp, has_committed, last_change, read_position, read_stamp
 from platform_resources.parts import Parts
 from platform_resources.runs import code_version, look_at, refused_branch
 from platform_resources.sourcing import Source, source
 
 COLUMN_LINEAGE = "dagster/column_lineage"
+OUTAGES = frozenset({"store-unreachable", "catalog-unreachable", "log-unreachable"})  # codes of faults that pass by themselves
 
 
 class BlockedError(Exception):
@@ -93,7 +94,7 @@ class IcebergIOManager(dg.IOManager):
         """Stage a value as the contract's write mode says; None when this run has already committed it."""
         definition, partition = table_definition(contract), context.partition_key if context.has_partition_key else None
         table = self._parts.lakehouse.table(contract.identifier)
-        if table is not None and committed_snapshot(table, context.run_id, partition) is not None:
+        if table is not None and has_committed(table, context.run_id, partition):
             return None
         stamp = Stamp(
             run_id=context.run_id, code_version=code_version(contract.fingerprint), contract_version=contract.version, partition=partition
@@ -278,10 +279,12 @@ def refusal(contract: Contract, run_id: str, failed: list[CheckOutcome]) -> dg.F
 
 
 def failure_of(error: PlatformError) -> dg.Failure:
-    """A user's fault as Dagster shows it: the sentence, not a stack trace. Retrying mends nothing."""
+    """A fault as Dagster shows it: the sentence, not a stack trace. An outage may pass; a retry mends nothing that a user gave wrong."""
     place = {"message": error.message, "remedy": error.remedy, "file": error.file, "line": error.line}
     return dg.Failure(
-        description=str(error), metadata={"sdp/code": error.code, "sdp/error": dg.MetadataValue.json(place)}, allow_retries=False
+        description=str(error),
+        metadata={"sdp/code": error.code, "sdp/error": dg.MetadataValue.json(place)},
+        allow_retries=error.code in OUTAGES,
     )
 
 

@@ -48,7 +48,7 @@ from platform_resources.lakehouse.staging import (
     stage_merge,
     stage_overwrite,
 )
-from platform_resources.lakehouse.stamp import CODE_VERSION, Stamp, committed_snapshot, read_position_at, summary_of
+from platform_resources.lakehouse.stamp import CODE_VERSION, Stamp, committed_snapshot, has_committed, read_position_at, summary_of
 from platform_resources.runs import code_version
 
 Plan = Literal["full", "append", "key", "partition", "nothing"]
@@ -59,7 +59,8 @@ class Derived:
     """A derivation, staged: what was done and why.
 
     `staged` is None when there is nothing to write, not even a position: no input moved, or this run has committed before
-    (`committed` is then that snapshot). `position` maps each input's key to the snapshot read, None for a product never made.
+    (`committed` is then that snapshot, None when it has expired since). `position` maps each input's key to the snapshot read, None for a
+    product never made.
     """
 
     staged: StagedWrite | None
@@ -172,12 +173,12 @@ class Derivation:
                 "Leave the engine out of the run.", file=self.transform.where,
             )  # fmt: skip
         table = self.lakehouse.table(self.contract.identifier)
-        done = committed_snapshot(table, run_id, partition) if table is not None else None
         position, made_by = _position_and_code(table) if table is not None else (None, None)
-        if done is not None:
-            return Derived(
-                None, "nothing", f"run {run_id} has committed snapshot {done.snapshot_id}", dict(position or {}), None, done.snapshot_id
-            )
+        if table is not None and has_committed(table, run_id, partition):
+            done = committed_snapshot(table, run_id, partition)
+            said = f"snapshot {done.snapshot_id}" if done is not None else "a snapshot that has expired since"
+            at = done.snapshot_id if done is not None else None
+            return Derived(None, "nothing", f"run {run_id} has committed {said}", dict(position or {}), None, at)
         for key in self.transform.inputs:  # before they are read: from here on expiry waits for what this product has not read
             register_reader(self.lakehouse, self.registry.get(key).identifier, self.contract.identifier)
         with self._session() as con:

@@ -6,7 +6,7 @@ are deleted after the commit that removes their snapshots, so a crash in between
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,14 +21,14 @@ from pyiceberg.table.update import AssertTableUUID, RemoveSnapshotsUpdate, SetPr
 from platform_resources.failpoints import failpoint
 from platform_resources.lakehouse.catalog import AssertProperty, AssertSnapshotKnown, AssertUnreferenced, Lakehouse
 from platform_resources.lakehouse.file_io import delete_files
-from platform_resources.lakehouse.stamp import CARRIED, EPOCH, ancestors, lineage, read_position, summary_of
+from platform_resources.lakehouse.stamp import CARRIED, EPOCH, EXPIRED_RUNS, ancestors, lineage, read_position, remember_runs, summary_of
 
 READERS = "sdp.readers"
 PATIENCE = timedelta(days=7)
 KEEP_PROPERTY = "history.expire.min-snapshots-to-keep"  # Iceberg's own name
 KEEP = 50
 _EVERY = 25  # commits between two looks: the count stays at or under KEEP + 2 * _EVERY
-_READING_TIME = timedelta(minutes=10)
+READING_TIME = timedelta(minutes=10)
 _MOST_FOR_READING = 500
 _ATTEMPTS = 10
 
@@ -179,13 +179,20 @@ def expire_snapshots(
         older_than: snapshots that are younger stay as well.
         now: the wall clock, for the patience with readers.
     """
+
+    def unkept(table: Table) -> list[Snapshot]:
+        kept = kept_by(lakehouse, table, keep=max(keep, 1), older_than=older_than, now=now)
+        return [one for one in table.metadata.snapshots if one.snapshot_id not in kept]
+
+    return remove_snapshots(lakehouse, identifier, unkept)
+
+
+def remove_snapshots(lakehouse: Lakehouse, identifier: str, chosen: Callable[[Table], list[Snapshot]]) -> Expired:
+    """Remove the snapshots that a choice names, made anew when another commit came between; heads of branches and tags cannot go."""
     for _ in range(_ATTEMPTS):
         table = lakehouse.table(identifier)
-        if table is None:
-            return Expired()
-        kept = kept_by(lakehouse, table, keep=max(keep, 1), older_than=older_than, now=now)
-        gone = [one for one in table.metadata.snapshots if one.snapshot_id not in kept]
-        if not gone:
+        gone = chosen(table) if table is not None else []
+        if table is None or not gone:
             return Expired()
         before = table.metadata
         if _remove(lakehouse, table, gone):
@@ -211,7 +218,7 @@ def expire_in_passing(lakehouse: Lakehouse, table: Table) -> None:
         return
     rewrites = any(int(summary_of(one).get("deleted-data-files", 0)) for one in metadata.snapshots)
     lenient = rewrites and len(metadata.snapshots) < max(_MOST_FOR_READING, keep)
-    older_than = datetime.now(UTC) - _READING_TIME if lenient else None
+    older_than = datetime.now(UTC) - READING_TIME if lenient else None
     with suppress(Exception):
         expire_snapshots(lakehouse, ".".join(table.name()), keep=keep, older_than=older_than)
 
@@ -220,12 +227,21 @@ def _remove(lakehouse: Lakehouse, table: Table, gone: list[Snapshot]) -> bool:
     """Take snapshots out of the metadata; False when another changed what the choice was made from. `table` is then the new state.
 
     Whoever adds a snapshot upon another, or names one, looks afterwards whether that one is in the metadata its commit made. So a
-    branch or tag that lands first keeps its snapshot, and one that lands later knows that it came too late.
+    branch or tag that lands first keeps its snapshot, and one that lands later knows that it came too late. A run that may still be
+    tried again is remembered in the same commit, or its retry would write its rows a second time.
     """
     ids = [one.snapshot_id for one in gone]
-    required = (AssertTableUUID(uuid=table.metadata.table_uuid), AssertUnreferenced(snapshot_ids=tuple(ids)))
+    main, bound = {one.snapshot_id for one in ancestors(table)}, _milliseconds(datetime.now(UTC) - PATIENCE)
+    known = table.metadata.properties.get(EXPIRED_RUNS)
+    runs = remember_runs(table, (one for one in gone if one.snapshot_id in main and one.timestamp_ms >= bound))
+    told = (SetPropertiesUpdate(updates={EXPIRED_RUNS: runs}),) if runs != (known or "") else ()
+    required = (
+        AssertTableUUID(uuid=table.metadata.table_uuid),
+        AssertUnreferenced(snapshot_ids=tuple(ids)),
+        AssertProperty(name=EXPIRED_RUNS, value=known),
+    )
     try:
-        lakehouse.commit_updates(table, (RemoveSnapshotsUpdate(snapshot_ids=ids),), required)
+        lakehouse.commit_updates(table, (RemoveSnapshotsUpdate(snapshot_ids=ids), *told), required)
     except (CommitFailedException, ValueError, BadRequestError, NoSuchTableError):
         return False
     except Exception:

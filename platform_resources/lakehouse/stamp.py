@@ -6,8 +6,9 @@ rewinds them.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import dropwhile
@@ -32,6 +33,9 @@ ROLLED_BACK_FROM = "sdp.rolled-back-from"  # id of the former head, on the snaps
 ROLLED_BACK_TO = "sdp.rolled-back-to"
 EVENT_TIMES = "sdp.event-times"
 TOPIC_IDS = "sdp.topic-ids"
+
+EXPIRED_RUNS = "sdp.expired-runs"  # table property; history that expired is part of main whatever is rolled back, so it needs no snapshot
+_MOST_RUNS = 1_000
 
 # What is read from the nearest ancestor that carries it: expiry keeps the way there.
 CARRIED = (POSITION, WATERMARK, EPOCH, CODE_VERSION, EVENT_TIMES, TOPIC_IDS)
@@ -199,3 +203,36 @@ def committed_snapshot(table: Table, run_id: str, partition: str | None = None) 
         if summary.get(RUN_ID) == run_id and partition in (None, summary.get(PARTITION)):
             return snapshot
     return None
+
+
+def has_committed(table: Table, run_id: str, partition: str | None = None) -> bool:
+    """Whether this run (and, when given, this partition) is in main's history, its expired part included: a retry then writes nothing."""
+    if committed_snapshot(table, run_id, partition) is not None:
+        return True
+    oldest = min((snapshot.sequence_number or 0 for snapshot in ancestors(table)), default=0)
+    return _expired_runs(table).get(_short(run_id, partition), oldest) < oldest  # else main was taken back to before it, by whatever client
+
+
+def remember_runs(table: Table, expiring: Iterable[Snapshot]) -> str:
+    """The value of the table property `EXPIRED_RUNS` once these snapshots of main have gone, the newest runs last.
+
+    Only runs that no fence keeps from writing twice are remembered: those without a position or an epoch. 22 bytes each, 1,000 of them.
+    """
+    found = _expired_runs(table)
+    for snapshot in expiring:
+        summary = summary_of(snapshot)
+        replaced = snapshot.summary is not None and snapshot.summary.operation == Operation.REPLACE
+        if RUN_ID in summary and not replaced and not {POSITION, EPOCH} & summary.keys():
+            found[_short(summary[RUN_ID], summary.get(PARTITION))] = snapshot.sequence_number or 0
+    newest = sorted(found.items(), key=lambda one: one[1])[-_MOST_RUNS:]
+    return " ".join(f"{run}@{number}" for run, number in newest)
+
+
+def _expired_runs(table: Table) -> dict[str, int]:
+    """Sequence numbers of expired snapshots, by what they are remembered as."""
+    told = (text.partition("@") for text in table.metadata.properties.get(EXPIRED_RUNS, "").split())
+    return {run: int(number) for run, _, number in told}
+
+
+def _short(run_id: str, partition: str | None) -> str:
+    return hashlib.sha256(f"{run_id}\0{partition or ''}".encode()).hexdigest()[:16]

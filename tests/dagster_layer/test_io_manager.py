@@ -11,13 +11,21 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 import pytest
+from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from io_managers.iceberg import IcebergIOManager
 from platform_resources.config import Settings
+from platform_resources.contracts.iceberg import table_definition
 from platform_resources.contracts.registry import Registry
 from platform_resources.engines.duck import connect
+from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.catalog import Lakehouse
+from platform_resources.lakehouse.catalog_server import CatalogUnreachable
+from platform_resources.lakehouse.file_io import StoreError
+from platform_resources.lakehouse.expiry import expire_snapshots
 from platform_resources.lakehouse.reading import duckdb_scan_sql
+from platform_resources.lakehouse.staging import publish, stage_empty
+from platform_resources.lakehouse.stamp import Stamp
 from platform_resources.parts import Parts
 from platform_resources.sourcing import source
 
@@ -193,9 +201,12 @@ def test_rows_outside_the_partition_are_refused_and_no_rows_clear_it(
     assert [(row["customer"], row["amount"]) for row in stored(settings)] == [("ann", 2)]
 
 
+@pytest.mark.parametrize("expires", [False, True])
 def test_a_retried_step_whose_commit_had_happened_writes_nothing_again(
-    parts: Parts, settings: Settings, instance: dg.DagsterInstance
+    parts: Parts, settings: Settings, instance: dg.DagsterInstance, expires: bool
 ) -> None:
+    definition = table_definition(parts.registry.get("finance/revenue"))
+
     @dg.asset(key=KEY, io_manager_key="flaky", retry_policy=dg.RetryPolicy(max_retries=1))
     def revenue() -> pa.Table:
         return ROWS
@@ -207,13 +218,48 @@ def test_a_retried_step_whose_commit_had_happened_writes_nothing_again(
             super().handle_output(context, obj)
             Flaky.calls += 1
             if Flaky.calls == 1:
+                if expires:  # until the retry a hundred others commit
+                    publish(stage_empty(parts.lakehouse, definition, Stamp("other", "another")))
+                    expire_snapshots(parts.lakehouse, definition.identifier, keep=1)
                 raise RuntimeError("the answer to the commit was lost")
 
     assert dg.materialize([revenue], resources={"flaky": Flaky(parts)}, instance=instance).success
     assert Flaky.calls == 2
     table = Lakehouse(settings).table("finance.revenue")
     assert table is not None
-    assert len(table.metadata.snapshots) == 2
+    assert len(table.metadata.snapshots) == (1 if expires else 2)
+
+
+@pytest.mark.parametrize(
+    ("fault", "writes"),
+    [
+        (StoreError("store-unreachable", "503."), 2),
+        (CatalogUnreachable.at("db:5432", "refused"), 2),
+        (StoreError("store-refused", "403."), 1),
+    ],
+)
+def test_an_outage_is_retried_and_a_refusal_is_not(
+    parts: Parts, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, fault: PlatformError, writes: int
+) -> None:
+    opened: list[str] = []
+    real = PyArrowFileIO.new_output
+
+    def output(io: Any, location: str) -> Any:
+        if location.endswith(".parquet"):
+            opened.append(location)
+            if len(opened) == 1:
+                raise fault
+        return real(io, location)
+
+    monkeypatch.setattr(PyArrowFileIO, "new_output", output)
+
+    @dg.asset(key=KEY, io_manager_key="io_manager", retry_policy=dg.RetryPolicy(max_retries=1))
+    def revenue() -> pa.Table:
+        return ROWS
+
+    resources = {"io_manager": IcebergIOManager(parts)}
+    result = dg.materialize([revenue], resources=resources, instance=instance, raise_on_error=False)
+    assert (result.success, len(opened)) == (writes == 2, writes)
 
 
 def test_what_is_published_was_audited_on_the_head_it_lands_on(

@@ -10,11 +10,12 @@ import pytest
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.transforms import IdentityTransform
 
+from platform_resources.lakehouse import expiry, stamp
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.expiry import expire_snapshots, kept_by, readers_of, register_reader, without_readers
 from platform_resources.lakehouse.reading import arrow_table
 from platform_resources.lakehouse.staging import PartitionScope, publish, stage_append, stage_empty, stage_merge, stage_overwrite
-from platform_resources.lakehouse.stamp import Stamp, ancestors, read_epoch, read_position, read_watermark
+from platform_resources.lakehouse.stamp import Stamp, ancestors, has_committed, read_epoch, read_position, read_watermark
 from tests.lakehouse.tables import assert_only_reachable, files_on_disk, orders, reachable, read, rows, table_of
 
 ORDERS = orders(partition=[("shop", IdentityTransform(), "shop")], properties={"history.expire.min-snapshots-to-keep": "100000"})
@@ -153,6 +154,49 @@ def test_forgetting_a_reader_forgets_none_that_registers_meanwhile(lakehouse: La
             lakehouse.commit_updates(fresh, (update,), (same,))
         assert "shop.report" in readers_of(table_of(lakehouse, ORDERS))
     assert readers_of(table_of(lakehouse, ORDERS)) == ("shop.report",)
+
+
+def test_a_retry_knows_that_its_run_has_committed_when_the_snapshot_has_expired(lakehouse: Lakehouse) -> None:
+    append(lakehouse, 1, partition="p1")
+    append(lakehouse, 2, position={"t": {"0": 1}})  # its fence keeps it from writing twice
+    append(lakehouse, 3)
+    stage_append(lakehouse, ORDERS, rows(ORDERS, (4, "a", 4)), Stamp("refused")).refuse("refused/r4")
+    table_of(lakehouse, ORDERS).manage_snapshots().remove_branch("refused/r4").commit()
+    append(lakehouse, 6)
+    for _ in range(2):  # what was remembered once stays so
+        append(lakehouse, 7, position={"t": {"0": 3}})
+        expire_snapshots(lakehouse, NAME, keep=1)
+    table = table_of(lakehouse, ORDERS)
+    assert len(table.metadata.snapshots) == 1
+    assert has_committed(table, "r1", "p1") and has_committed(table, "r3") and has_committed(table, "r6")
+    assert not has_committed(table, "r1", "p2") and not has_committed(table, "r2") and not has_committed(table, "refused")
+    assert len(table.metadata.properties["sdp.expired-runs"].split()) == 3
+
+
+def test_a_run_that_main_was_taken_back_from_by_another_client_is_not_held_for_committed(lakehouse: Lakehouse) -> None:
+    tagged = append(lakehouse, 1)
+    table_of(lakehouse, ORDERS).manage_snapshots().create_tag(tagged, "sound").commit()
+    for number in range(2, 5):
+        append(lakehouse, number)
+    expire_snapshots(lakehouse, NAME, keep=1)
+    assert has_committed(table_of(lakehouse, ORDERS), "r2")
+    table_of(lakehouse, ORDERS).manage_snapshots().set_current_snapshot(tagged).commit()
+    append(lakehouse, 5)
+    table = table_of(lakehouse, ORDERS)
+    assert has_committed(table, "r1") and not has_committed(table, "r2")
+
+
+def test_as_many_runs_are_remembered_as_a_metadata_file_can_bear(lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stamp, "_MOST_RUNS", 3)
+    for number in range(1, 7):
+        append(lakehouse, number)
+    expire_snapshots(lakehouse, NAME, keep=1)
+    table = table_of(lakehouse, ORDERS)
+    assert [number for number in range(1, 7) if has_committed(table, f"r{number}")] == [3, 4, 5, 6]
+    append(lakehouse, 7)
+    monkeypatch.setattr(expiry, "PATIENCE", timedelta(0))  # nobody tries a run of last week again
+    expire_snapshots(lakehouse, NAME, keep=1)
+    assert not has_committed(table_of(lakehouse, ORDERS), "r6")
 
 
 def test_the_highest_epoch_stays_known_after_a_rollback(lakehouse: Lakehouse) -> None:
