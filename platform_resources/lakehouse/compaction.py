@@ -88,14 +88,17 @@ def plan_compaction(table: Table, tasks: Sequence[FileTask], *, now: datetime) -
     parts: dict[Any, list[FileTask]] = defaultdict(list)
     for task in tasks:
         parts[task.data_file.spec_id, partition_key(task.data_file.partition)].append(task)
+    # old and new code that write side by side make either spec the default in turn: none is old before it rests
+    written = {task.data_file.spec_id for task in tasks if task.sequence_number >= first_hot}
     groups: list[Group] = []
     for (of_spec, _), files in parts.items():
+        hot = max(task.sequence_number for task in files) >= first_hot
         if of_spec != spec_id:
-            groups += _bins(files, target, "spec")
+            if of_spec not in written:
+                groups += _bins(files, target, "spec")
             continue
         dirty = [task for task in files if deleted_rows(task) >= max(1, DELETED_SHARE * task.data_file.record_count)]
         small = [task for task in files if task not in dirty and is_small(task.data_file, target)]
-        hot = max(task.sequence_number for task in files) >= first_hot
         merged = _tier(small, HOT_FILES if hot else COLD_FILES)
         groups += _bins(dirty, target, "deletes") if dirty else []
         groups += _bins(merged, target, "small")
@@ -201,7 +204,8 @@ def _size(files: Iterable[DataFile]) -> int:
 def rewrite(table: Table, identifier: str, tasks: Sequence[FileTask], keep: Callable[[pa.Table], pa.Table] = lambda rows: rows) -> Swap:
     """The rows of tasks, deletes applied, written anew in the table's schema, spec and order; `keep` may leave rows out.
 
-    Memory is bounded by what is sorted at once and the writer's blocks, whatever the size of the files.
+    Memory is bounded by what is sorted at once and the writer's blocks, whatever the size of the files. A partition's rows go into one
+    file after another: side by side on many cores they would make as many small ones as there were, again and again.
     """
     schema = table.schema()
 
@@ -211,7 +215,7 @@ def rewrite(table: Table, identifier: str, tasks: Sequence[FileTask], keep: Call
             yield from block.to_batches()
 
     reader = pa.RecordBatchReader.from_batches(arrow_schema_of(schema), batches())
-    written = DataFileWriter(table.io, table.metadata, identifier, lenient=True).write(reader)
+    written = DataFileWriter(table.io, table.metadata, identifier, lenient=True, lanes=1).write(reader)
     return Swap(tuple(tasks), tuple(written), table.metadata.default_spec_id)
 
 

@@ -131,9 +131,10 @@ class DataFileWriter:
         metadata: the table's metadata with the schema that the files shall have (its default spec, sort order, properties).
         identifier: the table, for error messages.
         lenient: see `Conformer`.
+        lanes: how many files of one partition are written side by side at most; default: as many as there are threads.
     """
 
-    def __init__(self, io: FileIO, metadata: TableMetadata, identifier: str, *, lenient: bool = False) -> None:
+    def __init__(self, io: FileIO, metadata: TableMetadata, identifier: str, *, lenient: bool = False, lanes: int | None = None) -> None:
         self._io, self._metadata = io, metadata
         self._schema, self._spec, self._order = metadata.schema(), metadata.spec(), metadata.sort_order()
         self._conformer = Conformer(identifier, self._schema, lenient=lenient)
@@ -152,6 +153,7 @@ class DataFileWriter:
         self._in_flight = self._working = 0
         self._fault: BaseException | None = None
         self._threads = max(1, min(4, pa.cpu_count()))
+        self._most_lanes = min(self._threads, lanes or self._threads)
         self._remote = not metadata.location.startswith(("file:", "/"))
         self._pool: ThreadPoolExecutor | None = None
         self.rows = 0
@@ -250,7 +252,7 @@ class DataFileWriter:
     def _lane(self, part: _Part) -> _Lane:
         """The lane with least to do; another one where all are busy and the partition is large enough for another file."""
         lane = min(part.lanes, key=lambda one: (one.busy, len(one.queue)), default=None)
-        if lane is None or (lane.busy and len(part.lanes) < self._threads and part.full_groups >= len(part.lanes)):
+        if lane is None or (lane.busy and len(part.lanes) < self._most_lanes and part.full_groups >= len(part.lanes)):
             lane = _Lane(part.partition)
             part.lanes.append(lane)
         return lane
@@ -260,7 +262,7 @@ class DataFileWriter:
         self._start_threads()
         waiting = [part for part in self._parts.values() if part.rows]
         for part in waiting:
-            pieces = self._threads if part.rows >= _LANE_ROWS and len(waiting) < self._threads else 1
+            pieces = self._most_lanes if part.rows >= _LANE_ROWS and len(waiting) < self._threads else 1
             step = math.ceil(part.rows / pieces)
             while part.rows:
                 self._flush(part, min(step, part.rows))

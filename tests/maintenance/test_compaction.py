@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 import pytest
 from pyiceberg.table.snapshots import Operation
 from pyiceberg.table.sorting import SortField, SortOrder
@@ -173,3 +175,27 @@ def test_the_manifests_are_put_in_the_order_of_partitions(lakehouse: Lakehouse, 
     assert [entry.data_file.partition[0] for entry in entries] == sorted(entry.data_file.partition[0] for entry in entries)
     publish(stage_empty(lakehouse, definition, Stamp("later")))
     assert_whole(table_of(lakehouse, definition))
+
+
+def test_on_many_cores_what_was_merged_is_not_merged_again(lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    properties = {"write.target-file-size-bytes": str(2 << 20), "write.parquet.row-group-size-bytes": str(256 << 10)}
+    definition, draw = orders(properties=properties), np.random.default_rng(0)
+    for number in range(8):
+        amounts = draw.integers(0, 1 << 60, 20_000)
+        data = pa.table({"id": pa.array(amounts), "shop": pa.array(["x"] * len(amounts)), "amount": pa.array(amounts)})
+        publish(stage_append(lakehouse, definition, data.cast(rows(definition, (1, "a", 1)).schema), Stamp(f"w{number}")))
+    monkeypatch.setattr(pa, "cpu_count", lambda: 4)
+    done = run(lakehouse)
+    assert done.files_before == 8 and done.files_after <= done.bytes_after // (2 << 20) + 1
+    assert run(lakehouse).files_before == 0
+
+
+def test_a_spec_that_is_still_written_is_not_taken_for_old(lakehouse: Lakehouse) -> None:
+    daily, plain = events(), events(by_day=False)
+    for definition in (daily, plain, daily, plain):  # two versions of a contract, side by side
+        append(lakehouse, definition, (1, datetime(2026, 1, 1, tzinfo=UTC), "x"))
+    assert compact(lakehouse, "shop.orders", run_id="maintenance", now=datetime.now(UTC)).files_before == 0
+    run(lakehouse)
+    table = table_of(lakehouse, plain)
+    tasks = live_tasks(table.io, table.current_snapshot(), "shop.orders")
+    assert {task.data_file.spec_id for task in tasks} == {table.metadata.default_spec_id}
