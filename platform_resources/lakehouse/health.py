@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
-from pyiceberg.table.update import AssertTableUUID, RemoveSnapshotRefUpdate
+from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID, RemoveSnapshotRefUpdate
 
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.compaction import Group, deleted_rows, is_small, plan_compaction, target_bytes
@@ -22,7 +22,7 @@ from platform_resources.lakehouse.files import FileTask, live_tasks
 from platform_resources.lakehouse.manifests import EXCESS, LEFT, manifests_of, needed_manifests
 from platform_resources.lakehouse.reading import branches
 from platform_resources.lakehouse.replacing import MAINTENANCE, live_deletes
-from platform_resources.lakehouse.retention import Term, history_past, oldest_row, sorted_by_age
+from platform_resources.lakehouse.retention import Term, history_past, oldest_row, overdue_files
 from platform_resources.lakehouse.stamp import ancestors, summary_of
 
 Action: TypeAlias = Literal["retention", "refused", "compact", "manifests", "expire", "orphans"]
@@ -49,8 +49,10 @@ class Policy:
     refused_prefix: str = "refused/"
 
     def term(self, now: datetime) -> Term | None:
-        """Which rows are past now."""
-        return Term(self.aging, now - self.retention) if self.retention is not None and self.aging else None
+        """Which rows are past now; a lot leaves when one is a day, or a twentieth of the time if that is less, past it."""
+        if self.retention is None or not self.aging:
+            return None
+        return Term(self.aging, now - self.retention, min(SLACK, self.retention / 20))
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def _needs(
     lakehouse: Lakehouse, table: Table, tasks: Sequence[FileTask], groups: Sequence[Group], policy: Policy, now: datetime
 ) -> list[Need]:
     found = [
-        _retention(table, tasks, policy, now),
+        _retention(table, policy, now),
         _refused(table, policy, now),
         _compaction(table, tasks, groups),
         _manifests(table),
@@ -148,20 +150,18 @@ def _needs(
     return [need for need in found if need is not None]
 
 
-def _retention(table: Table, tasks: Sequence[FileTask], policy: Policy, now: datetime) -> Need | None:
+def _retention(table: Table, policy: Policy, now: datetime) -> Need | None:
     term = policy.term(now)
     if term is None or policy.retention is None:
         return None
-    slack = min(SLACK, policy.retention / 20)
-    whole, partly = sorted_by_age(table, tasks, Term(term.columns, term.cutoff - slack))
-    if whole or partly:
-        oldest = oldest_row(table, [*whole, *partly], term.columns)
-        past = [task.data_file for task in (*whole, *partly)]
+    if past := overdue_files(table, term):
+        oldest = oldest_row(table, list(past.values()), term.columns)
         days = f"{policy.retention.total_seconds() / 86400:g} days"
         since = f", the oldest from {oldest:%Y-%m-%d}" if oldest is not None else ""
-        return Need("retention", f"rows are older than {days}{since}", len(past), sum(file.file_size_in_bytes for file in past))
-    if history := history_past(table):
-        return Need("retention", f"{len(history)} snapshots may still hold rows that left by age")
+        size = sum(task.data_file.file_size_in_bytes for task in past.values())
+        return Need("retention", f"rows are older than {days}{since}", len(past), size)
+    if history := history_past(table, term, now=now):
+        return Need("retention", f"{len(history)} snapshots may still hold rows that are past their time")
     return None
 
 
@@ -173,23 +173,25 @@ def _refused(table: Table, policy: Policy, now: datetime) -> Need | None:
     return Need("refused", f"{len(old)} {what} older than {policy.refused_age.days} days")
 
 
-def expired_refusals(table: Table, policy: Policy, now: datetime) -> list[str]:
-    """Branches of refused writes past their age."""
+def expired_refusals(table: Table, policy: Policy, now: datetime) -> dict[str, int]:
+    """Branches of refused writes past their age, with what they show."""
     bound = (now - policy.refused_age).timestamp() * 1000
-    return [name for name, snapshot in branches(table) if name.startswith(policy.refused_prefix) and snapshot.timestamp_ms < bound]
+    old = ((name, one) for name, one in branches(table) if name.startswith(policy.refused_prefix) and one.timestamp_ms < bound)
+    return {name: one.snapshot_id for name, one in old}
 
 
 def drop_refusals(lakehouse: Lakehouse, identifier: str, policy: Policy, *, now: datetime) -> list[str]:
     """Drop the branches of refused writes past their age, and what only they held; their names."""
     table = lakehouse.table(identifier)
-    names = expired_refusals(table, policy, now) if table is not None else []
-    if table is None or not names:
+    old = expired_refusals(table, policy, now) if table is not None else {}
+    if table is None or not old:
         return []
-    updates = tuple(RemoveSnapshotRefUpdate(ref_name=name) for name in names)
+    updates = tuple(RemoveSnapshotRefUpdate(ref_name=name) for name in old)
+    same = (AssertRefSnapshotId(ref=name, snapshot_id=one) for name, one in old.items())
     with suppress(CommitFailedException):  # another commit was first: the next maintenance goes on
-        lakehouse.commit_updates(table, updates, (AssertTableUUID(uuid=table.metadata.table_uuid),))
+        lakehouse.commit_updates(table, updates, (*same, AssertTableUUID(uuid=table.metadata.table_uuid)))
         expire_snapshots(lakehouse, identifier, keep=1, older_than=now - policy.history, now=now)
-        return names
+        return list(old)
     return []
 
 

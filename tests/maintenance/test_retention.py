@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -10,17 +14,19 @@ from pyiceberg.types import DateType, LongType, NestedField, StringType, StructT
 
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.catalog import Lakehouse
+from platform_resources.lakehouse.compaction import compact
 from platform_resources.lakehouse.expiry import register_reader
-from platform_resources.lakehouse.health import Policy, look_at_table
+from platform_resources.lakehouse.health import Policy, drop_refusals, look_at_table
 from platform_resources.lakehouse.orphans import list_files
+from platform_resources.lakehouse.reading import arrow_table, polars_scan
 from platform_resources.lakehouse.retention import Forgotten, Term, forget
-from platform_resources.lakehouse.staging import publish, stage_append, stage_empty
-from platform_resources.lakehouse.stamp import Stamp, read_position
+from platform_resources.lakehouse.staging import PartitionScope, publish, stage_append, stage_empty, stage_overwrite
+from platform_resources.lakehouse.stamp import Stamp, highest_epoch, read_epoch, read_position, read_watermark
 from tests.lakehouse.tables import define, orders, read, rows, table_of
 from tests.maintenance.tables import append, assert_whole, events, merge, stored_column
 
 NOW = datetime.now(UTC).replace(microsecond=0)
-TERM = Term(("dt",), NOW - timedelta(days=90))
+TERM = Term(("dt",), NOW.replace(hour=0, minute=0, second=0) - timedelta(days=90))
 
 
 def ago(days: float) -> datetime:
@@ -137,3 +143,132 @@ def test_a_column_that_is_no_time_is_refused(lakehouse: Lakehouse) -> None:
     with pytest.raises(PlatformError, match="cannot age by its column shop, which is string") as refused:
         remove(lakehouse, Term(("shop",), NOW))
     assert refused.value.code == "retention-column"
+
+
+@pytest.mark.parametrize("left", ["overwritten", "compacted", "refused"])
+def test_a_row_that_main_lost_otherwise_leaves_the_history_too(lakehouse: Lakehouse, left: str) -> None:
+    definition = events(by_day=False)
+    append(lakehouse, definition, (1, ago(1), "young"))
+    if left == "refused":
+        stage_append(lakehouse, definition, rows(definition, (2, ago(100), "old")), Stamp("bad")).refuse("refused/bad")
+    else:
+        append(lakehouse, definition, (2, ago(100), "old"))
+        table = table_of(lakehouse, definition)
+        with table.manage_snapshots() as manage:
+            manage.create_tag(table.metadata.current_snapshot_id, "v1")
+        if left == "compacted":
+            compact(lakehouse, "shop.orders", run_id="m", now=NOW + timedelta(days=1))
+        publish(
+            stage_overwrite(lakehouse, definition, rows(definition, (1, ago(1), "young")), Stamp("w"), partitions=PartitionScope.table())
+        )
+    health = look_at_table(lakehouse, "shop.orders", Policy(timedelta(days=90), ("dt",)), now=NOW)
+    assert health is not None and [need.action for need in health.needs] == ["retention"]
+    remove(lakehouse)
+    table = table_of(lakehouse, definition)
+    assert set(stored_column(table, "text")) == {"young"} and "v1" not in table.metadata.refs
+    assert_whole(table)
+    health = look_at_table(lakehouse, "shop.orders", Policy(timedelta(days=90), ("dt",)), now=NOW)
+    assert health is not None and health.needs == ()
+
+
+def test_stamps_and_the_highest_epoch_outlive_the_history_that_said_them(lakehouse: Lakehouse) -> None:
+    definition = events(by_day=False)
+    first = append(lakehouse, definition, (1, ago(1), "x"), epoch=3, position={"topic": {"0": 7}})
+    append(lakehouse, definition, (2, ago(100), "old"), epoch=4, position={"topic": {"0": 8}})
+    table = table_of(lakehouse, definition)
+    with table.manage_snapshots() as manage:
+        manage.rollback_to_snapshot(first.snapshot_id)  # by another client: the highest epoch is now off main
+    publish(stage_empty(lakehouse, definition, Stamp("later")))
+    remove(lakehouse)
+    table = table_of(lakehouse, definition)
+    assert stored_column(table, "id") == [1]
+    assert read_position(table) == {"topic": {"0": 7}}
+    assert read_epoch(table) == highest_epoch(table) == 5  # whoever held 4 does not meet it again
+    overwritten = rows(definition, (3, ago(1), "x"))
+    append(lakehouse, definition, (2, ago(100), "old"), epoch=5, position={"topic": {"0": 9}}, watermark=NOW)
+    publish(stage_overwrite(lakehouse, definition, overwritten, Stamp("hand"), partitions=PartitionScope.table()))
+    remove(lakehouse)
+    table = table_of(lakehouse, definition)
+    assert stored_column(table, "id") == [3]
+    assert (read_position(table), read_epoch(table), read_watermark(table)) == ({"topic": {"0": 9}}, 5, NOW)
+
+
+def test_a_refused_write_without_an_old_row_stays_in_its_own_columns(lakehouse: Lakehouse) -> None:
+    definition = events(by_day=False)
+    wider = define(
+        ("id", LongType(), True), ("dt", TimestamptzType()), ("text", StringType()), ("extra", StringType()),
+    )  # fmt: skip
+    append(lakehouse, definition, (1, ago(100), "old"), (2, ago(1), "x"))
+    whole = PartitionScope.table()
+    stage_overwrite(lakehouse, definition, rows(definition, (3, ago(2), "y")), Stamp("a"), partitions=whole).refuse("refused/a")
+    data = rows(wider, (4, ago(100), "old", "gone"), (5, ago(3), "z", "kept"))
+    stage_overwrite(lakehouse, wider, data, Stamp("b"), partitions=whole).refuse("refused/b")
+    remove(lakehouse)
+    table = table_of(lakehouse, definition)
+    refused = {name: arrow_table(table, table.metadata.refs[name].snapshot_id).to_pylist() for name in ("refused/a", "refused/b")}
+    assert [row["id"] for row in refused["refused/a"]] == [3]
+    assert refused["refused/b"] == [{"id": 5, "dt": ago(3), "text": "z", "extra": "kept"}]
+    assert sorted(set(stored_column(table, "id"))) == [2, 3, 5] and "extra" not in table.schema().column_names
+
+
+def test_a_refusal_set_anew_meanwhile_is_not_dropped(lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    definition, commit_updates = events(), lakehouse.commit_updates
+    append(lakehouse, definition, (1, ago(1), "x"))
+    stage_append(lakehouse, definition, rows(definition, (2, ago(1), "first")), Stamp("r")).refuse("refused/r")
+
+    def late(*arguments: Any) -> None:
+        monkeypatch.undo()
+        stage_append(lakehouse, definition, rows(definition, (3, ago(1), "anew")), Stamp("r")).refuse("refused/r")
+        commit_updates(*arguments)
+
+    monkeypatch.setattr(lakehouse, "commit_updates", late)
+    assert drop_refusals(lakehouse, "shop.orders", Policy(), now=NOW + timedelta(days=31)) == []
+    assert "anew" in stored_column(table_of(lakehouse, definition), "text")
+
+
+@pytest.mark.parametrize("reads", ["daily", "never"])
+def test_rows_leave_the_disk_though_others_age_and_a_reader_lags(lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch, reads: str) -> None:
+    definition, reader, clock = events(by_day=False), orders(identifier="shop.reader"), time.time
+    begin = NOW.replace(hour=0, minute=0, second=0)
+    hours = range(0, 120, 6)
+    append(lakehouse, definition, *[(hour, begin - timedelta(days=90) + timedelta(hours=hour), "x") for hour in hours])
+
+    def derive() -> None:
+        position = {"shop/orders": table_of(lakehouse, definition).metadata.current_snapshot_id}
+        publish(stage_empty(lakehouse, reader, Stamp("r", position=position)))
+
+    derive()
+    register_reader(lakehouse, "shop.orders", "shop.reader")
+    rewritten = 0
+    for hour in hours:
+        now = begin + timedelta(hours=hour)
+        offset = (now - datetime.now(UTC)).total_seconds()
+        monkeypatch.setattr(time, "time", lambda offset=offset: clock() + offset)
+        if reads == "daily" and hour % 24 == 12:
+            derive()
+        rewritten += remove(lakehouse, Term(("dt",), now - timedelta(days=90), timedelta(days=1)), now=now).files
+        # a day for the lot, a day for the reader, and what is between two maintenances
+        assert min(stored_column(table_of(lakehouse, definition), "id")) >= hour - 24 - 24 - 6
+    assert rewritten <= 5  # a lot a day, whoever waits
+
+
+def test_queries_that_run_are_left_their_files_for_a_while(lakehouse: Lakehouse) -> None:
+    definition, term = events(by_day=False), replace(TERM, slack=timedelta(hours=1))
+    append(lakehouse, definition, (1, ago(100), "old"), (2, ago(1), "x"))
+    query = polars_scan(table_of(lakehouse, definition))
+    assert remove(lakehouse, term).waits_for == ("queries that run",)
+    assert query.collect().height == 2
+    assert remove(lakehouse, term, now=NOW + timedelta(minutes=11)).waits_for == ()
+    assert stored_column(table_of(lakehouse, definition), "id") == [2]
+
+
+@pytest.mark.parametrize(("slack", "by_day"), [(timedelta(days=1), False), (timedelta(hours=2), True)])
+def test_no_day_is_left_half(lakehouse: Lakehouse, slack: timedelta, by_day: bool) -> None:
+    definition = events(by_day=by_day)
+    noon = NOW.replace(hour=12, minute=0, second=0)
+    days = [noon - timedelta(days=number, hours=3 * part) for number in (88, 89, 90, 91, 93) for part in range(-3, 4)]
+    append(lakehouse, definition, *[(number, day, "x") for number, day in enumerate(days)])
+    remove(lakehouse, Term(("dt",), noon - timedelta(days=90), slack), now=noon)
+    assert Counter(row[1].date() for row in read(table_of(lakehouse, definition))) == {
+        (noon - timedelta(days=number)).date(): 7 for number in (88, 89, 90)
+    }
