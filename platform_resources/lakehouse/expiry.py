@@ -30,6 +30,8 @@ KEEP = 50
 _EVERY = 25  # commits between two looks: the count stays at or under KEEP + 2 * _EVERY
 READING_TIME = timedelta(minutes=10)
 _MOST_FOR_READING = 500
+_MOST_IN_PASSING = 4 * _EVERY  # a writer waits for it; what a slow reader has held back goes in several of its commits
+_REPLACED = ("deleted-data-files", "removed-delete-files")
 _ATTEMPTS = 10
 
 
@@ -168,7 +170,13 @@ def _since(main: list[Snapshot], at: int | None, now: datetime) -> list[Snapshot
 
 
 def expire_snapshots(
-    lakehouse: Lakehouse, identifier: str, *, keep: int = 100, older_than: datetime | None = None, now: datetime | None = None
+    lakehouse: Lakehouse,
+    identifier: str,
+    *,
+    keep: int = 100,
+    older_than: datetime | None = None,
+    now: datetime | None = None,
+    most: int | None = None,
 ) -> Expired:
     """Remove snapshots that nothing needs in one commit, then delete every file that only they reached.
 
@@ -178,11 +186,13 @@ def expire_snapshots(
         keep: how many of the newest snapshots stay in any case.
         older_than: snapshots that are younger stay as well.
         now: the wall clock, for the patience with readers.
+        most: no more than so many go, the oldest first.
     """
 
     def unkept(table: Table) -> list[Snapshot]:
         kept = kept_by(lakehouse, table, keep=max(keep, 1), older_than=older_than, now=now)
-        return [one for one in table.metadata.snapshots if one.snapshot_id not in kept]
+        gone = [one for one in table.metadata.snapshots if one.snapshot_id not in kept]
+        return sorted(gone, key=lambda one: one.sequence_number or 0)[:most]
 
     return remove_snapshots(lakehouse, identifier, unkept)
 
@@ -210,17 +220,17 @@ def expire_in_passing(lakehouse: Lakehouse, table: Table) -> None:
     """Keep a table that is committed to all the time small: now and then, when it has twice the snapshots that are to stay.
 
     Called after a commit, which stands whatever happens here. A reader without a registration needs the removed files for as long as
-    its query runs: where commits remove data files, snapshots of the last 10 minutes stay, up to 500 of them.
+    its query runs: where commits remove data or delete files, snapshots of the last 10 minutes stay, up to 500 of them.
     """
     metadata = table.metadata
     keep = keep_of(table)
     if len(metadata.snapshots) < keep + _EVERY or (metadata.next_sequence_number() - 1) % _EVERY:
         return
-    rewrites = any(int(summary_of(one).get("deleted-data-files", 0)) for one in metadata.snapshots)
+    rewrites = any(int(summary_of(one).get(name, 0)) for one in metadata.snapshots for name in _REPLACED)
     lenient = rewrites and len(metadata.snapshots) < max(_MOST_FOR_READING, keep)
     older_than = datetime.now(UTC) - READING_TIME if lenient else None
     with suppress(Exception):
-        expire_snapshots(lakehouse, ".".join(table.name()), keep=keep, older_than=older_than)
+        expire_snapshots(lakehouse, ".".join(table.name()), keep=keep, older_than=older_than, most=_MOST_IN_PASSING)
 
 
 def _remove(lakehouse: Lakehouse, table: Table, gone: list[Snapshot]) -> bool:

@@ -22,6 +22,9 @@ from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Operation, Summary
 from pyiceberg.table.update import (
     AssertCreate,
+    RemoveSnapshotRefUpdate,
+    RemoveSnapshotsUpdate,
+    RemoveStatisticsUpdate,
     SetSnapshotRefUpdate,
     TableRequirement,
     TableUpdate,
@@ -46,7 +49,10 @@ def apply_updates(base: TableMetadata, updates: tuple[TableUpdate, ...], metadat
     """
     context, metadata = _TableMetadataUpdateContext(), base
     for update in updates:
-        metadata = _apply_table_update(update, metadata, context)
+        if isinstance(update, RemoveSnapshotsUpdate):
+            metadata = _remove_snapshots(update, metadata, context)
+        else:
+            metadata = _apply_table_update(update, metadata, context)
     if context.has_changes() and metadata_location:
         metadata = _update_table_metadata_log(metadata, metadata_location, base.last_updated_ms)
         if base.last_updated_ms == metadata.last_updated_ms:
@@ -54,6 +60,26 @@ def apply_updates(base: TableMetadata, updates: tuple[TableUpdate, ...], metadat
         metadata.spec().check_compatible(metadata.schema())
         metadata.sort_order().check_compatible(metadata.schema())
     return metadata
+
+
+def _remove_snapshots(update: RemoveSnapshotsUpdate, base: TableMetadata, context: _TableMetadataUpdateContext) -> TableMetadata:
+    """As PyIceberg does it, in one pass: there each snapshot is looked for in a list, 2 s of a commit that removes eight thousand."""
+    gone = set(update.snapshot_ids)
+    if missing := gone - {snapshot.snapshot_id for snapshot in base.snapshots}:
+        raise ValueError(f"{len(missing)} snapshots to be removed do not exist, e.g. {min(missing)}")
+    metadata = base
+    for name in [name for name, ref in base.refs.items() if ref.snapshot_id in gone]:
+        metadata = _apply_table_update(RemoveSnapshotRefUpdate(ref_name=name), metadata, context)
+    for snapshot_id in [file.snapshot_id for file in base.statistics if file.snapshot_id in gone]:
+        metadata = _apply_table_update(RemoveStatisticsUpdate(snapshot_id=snapshot_id), metadata, context)
+    stay = [
+        one.model_copy(update={"parent_snapshot_id": None}) if one.parent_snapshot_id in gone else one
+        for one in base.snapshots
+        if one.snapshot_id not in gone
+    ]
+    log = [entry for entry in metadata.snapshot_log if entry.snapshot_id not in gone]
+    context.add_update(update)
+    return metadata.model_copy(update={"snapshots": stay, "snapshot_log": log})
 
 
 def point(ref: str, kind: SnapshotRefType, snapshot_id: int) -> SetSnapshotRefUpdate:

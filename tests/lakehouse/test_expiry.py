@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import random
+import sys
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table.update import RemoveSnapshotsUpdate, update_table_metadata
 from pyiceberg.transforms import IdentityTransform
 
+from platform_resources.contracts.iceberg import MergeRule
 from platform_resources.lakehouse import expiry, stamp
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.expiry import expire_snapshots, kept_by, readers_of, register_reader, without_readers
 from platform_resources.lakehouse.reading import arrow_table
 from platform_resources.lakehouse.staging import PartitionScope, publish, stage_append, stage_empty, stage_merge, stage_overwrite
 from platform_resources.lakehouse.stamp import Stamp, ancestors, has_committed, read_epoch, read_position, read_watermark
+from platform_resources.lakehouse.transaction import apply_updates
 from tests.lakehouse.tables import assert_only_reachable, files_on_disk, orders, reachable, read, rows, table_of
 
 ORDERS = orders(partition=[("shop", IdentityTransform(), "shop")], properties={"history.expire.min-snapshots-to-keep": "100000"})
@@ -199,6 +204,29 @@ def test_as_many_runs_are_remembered_as_a_metadata_file_can_bear(lakehouse: Lake
     assert not has_committed(table_of(lakehouse, ORDERS), "r6")
 
 
+def test_a_writer_removes_no_more_than_so_many_in_passing_the_oldest_first(lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expiry, "_EVERY", 5)
+    monkeypatch.setattr(expiry, "_MOST_IN_PASSING", 7)
+    ids = [append(lakehouse, number) for number in range(18)]
+    small = orders(partition=[("shop", IdentityTransform(), "shop")], properties={"history.expire.min-snapshots-to-keep": "2"})
+    ids.append(append(lakehouse, 18, definition=small))  # the twentieth, with that of the creation
+    assert [one.snapshot_id for one in table_of(lakehouse, small).metadata.snapshots] == ids[6:]
+    ids += [append(lakehouse, number, definition=small) for number in range(19, 24)]
+    assert [one.snapshot_id for one in table_of(lakehouse, small).metadata.snapshots] == ids[13:]
+
+
+def test_queries_under_way_keep_the_delete_files_that_merges_replace(lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expiry, "_EVERY", 5)
+    definition = replace(orders(properties={"history.expire.min-snapshots-to-keep": "2"}), merge=MergeRule("merge-on-read"))
+    publish(stage_append(lakehouse, definition, rows(definition, *((number, "a", 0) for number in range(200))), Stamp("r")))
+    merges = [
+        publish(stage_merge(lakehouse, definition, rows(definition, (number, "a", 1)), Stamp("m"), keys=("id",))) for number in range(8)
+    ]
+    assert any("removed-delete-files" in merge.summary for merge in merges)
+    assert not any("deleted-data-files" in merge.summary for merge in merges)
+    assert arrow_table(table_of(lakehouse, definition), merges[0].snapshot_id)["amount"].to_pylist().count(1) == 1
+
+
 def test_the_highest_epoch_stays_known_after_a_rollback(lakehouse: Lakehouse) -> None:
     first = append(lakehouse, 1, epoch=1)
     away = append(lakehouse, 2, epoch=5)
@@ -298,3 +326,26 @@ def test_killed_between_the_commit_and_the_deletion_leaves_files_and_misses_none
     table = table_of(lakehouse, ORDERS)
     assert len(table.metadata.snapshots) == 1 and read(table) == [(4, "a", 4)]
     assert reachable(table) < on_disk(lakehouse)
+
+
+def test_snapshots_are_removed_as_pyiceberg_does_it_but_in_one_pass(lakehouse: Lakehouse) -> None:
+    for number in range(4):
+        tagged = append(lakehouse, number)
+    table_of(lakehouse, ORDERS).manage_snapshots().create_tag(tagged, "t").commit()
+    append(lakehouse, 9)
+    base = table_of(lakehouse, ORDERS).metadata
+    ids = [one.snapshot_id for one in base.snapshots]
+    for gone in (ids[:2], ids[1:3], [tagged], ids[:-1]):
+        update = RemoveSnapshotsUpdate(snapshot_ids=gone)
+        theirs, ours = update_table_metadata(base, (update,)), apply_updates(base, (update,))
+        assert ours.model_dump(exclude={"last_updated_ms"}) == theirs.model_dump(exclude={"last_updated_ms"})
+    with pytest.raises(ValueError, match="do not exist"):
+        apply_updates(base, (RemoveSnapshotsUpdate(snapshot_ids=[*ids[:1], 4711]),))
+    many = [base.snapshots[0].model_copy(update={"snapshot_id": number}) for number in range(1, 501)]
+    calls = [0]
+    sys.setprofile(lambda *_: calls.__setitem__(0, calls[0] + 1))
+    apply_updates(
+        base.model_copy(update={"snapshots": [*many, *base.snapshots]}), (RemoveSnapshotsUpdate(snapshot_ids=list(range(1, 501))),)
+    )
+    sys.setprofile(None)
+    assert calls[0] < 20_000  # a pass for each snapshot makes 250,000
