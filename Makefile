@@ -42,7 +42,7 @@ test-storm: install  ## kill storms: every failpoint and random kills, over the 
 	@$(BIN)/python -m pytest $(PARALLEL) -m "storm and not stack"
 
 test-stack: install  ## the lakehouse over real Swift, PostgreSQL, Iceberg REST and a Spark cluster, with faults
-	@$(BIN)/python -m pytest $(PARALLEL) -m stack
+	@$(BIN)/python -m pytest $(PARALLEL) -m "stack and not storm"
 
 lint: install  ## ruff, mypy, import-linter, sdp check
 	@$(BIN)/ruff check .
