@@ -303,7 +303,6 @@ class Drain:
         batch = self._batcher.batch(records, reached=self._reading, watermark=self._watermark, ends=ends, now=self._clock())
         self._outcomes += batch.outcomes
         staged = self._stage(batch)
-        publishing = False
         try:
             failpoint("drain-after-stage")
             audit = _Audit(self._checks) if self._checks.audits and batch.counts["inserted"] else None
@@ -312,15 +311,13 @@ class Drain:
             failpoint("drain-before-quarantine-commit")
             self._commit_quarantine(batch)
             failpoint("drain-before-main-commit")
-            publishing = True
             commit = publish(staged, audit)
         except _BlockedError as blocked:
             blocked.staged.discard()
             self._refuse(batch, blocked.outcomes)
             return
         except BaseException:
-            if not publishing:  # once publishing began the commit may stand, whatever was raised: a stray file is the lesser evil
-                staged.discard()
+            staged.discard()
             raise
         failpoint("drain-after-main-commit")
         self._outcomes += audit.outcomes if audit else []
