@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression, GreaterThanOrEqual
-from pyiceberg.table import Table
+from pyiceberg.table import FileScanTask, Table
 
 from platform_resources.contracts.model import Contract
+from platform_resources.lakehouse.files import deleted_positions, kept_rows
 
 Longs = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
@@ -177,11 +178,13 @@ def _digest(value: Any) -> bytes | None:
 
 
 def inserted_since(table: Table | None, contract: Contract, since_us: int) -> Keys:
-    """Key, payload hash and log time of the table's rows at or after a log time, from the data files that have such rows."""
+    """Key, payload hash and log time of the table's rows at or after a log time, from the data files that have such rows. A row that was
+    deleted is none: its event may come again.
+    """
     if table is None:
         return keys_of(None, [], np.empty(0, dtype=np.int64))
-    files = [task.file.file_path for task in table.scan(row_filter=_not_before(table, since_us)).plan_files()]
-    found = [rows for path in files if len((rows := _read(table, path, contract.dedupe_key, since_us)).times)]
+    tasks = table.scan(row_filter=_not_before(table, since_us)).plan_files()
+    found = [rows for task in tasks if len((rows := _read(table, task, contract.dedupe_key, since_us)).times)]
     if not found:
         return keys_of(None, [], np.empty(0, dtype=np.int64))
     return Keys(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
@@ -193,11 +196,14 @@ def _not_before(table: Table, since_us: int) -> BooleanExpression:
     return GreaterThanOrEqual("_log_time", np.datetime64(since_us, "us").item().isoformat() + "+00:00")  # type: ignore[call-arg, misc]
 
 
-def _read(table: Table, path: str, key: str, since_us: int) -> Keys:
+def _read(table: Table, task: FileScanTask, key: str, since_us: int) -> Keys:
+    path = task.file.file_path
     with table.io.new_input(path).open() as stream:
         file = pq.ParquetFile(stream)
         leaves = {file.schema.column(i).path for i in range(len(file.schema))}
         rows = file.read(columns=[key, "_event_hash", "_log_time"])
+    keep = kept_rows(0, rows.num_rows, deleted_positions(table.io, path, list(task.delete_files)))
+    rows = rows if keep is None else rows.filter(keep)
     times = rows.column("_log_time").cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
     rows = rows.filter(pc.greater_equal(times, since_us))
     values = column_at(rows, key) if key in leaves else None  # a file older than the key column has no keys to compare with

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -19,6 +20,7 @@ from pyiceberg.table import Table
 from pyiceberg.types import DecimalType, NestedField, StructType, TimestamptzType, UUIDType
 
 from platform_resources.config import Settings
+from platform_resources.contracts.iceberg import MergeRule, table_definition
 from platform_resources.contracts.model import Check, Column, Contract, Sla
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.catalog import Lakehouse
@@ -26,7 +28,8 @@ from platform_resources.lakehouse.expiry import expire_snapshots
 from platform_resources.lakehouse.history import roll_back
 from platform_resources.lakehouse.reading import arrow_table
 from platform_resources.lakehouse.replacing import regroup_manifests
-from platform_resources.lakehouse.stamp import ancestors, read_epoch, read_position, read_watermark, summary_of
+from platform_resources.lakehouse.staging import publish, stage_merge
+from platform_resources.lakehouse.stamp import Stamp, ancestors, read_epoch, read_position, read_watermark, summary_of
 from platform_resources.streams.ingestion import Drain, DrainCommit, DrainReport, drain_all, lag
 from platform_resources.streams.local_log import LocalLog
 from platform_resources.streams.log import EventLog, LogRecord, open_log
@@ -200,6 +203,18 @@ def test_each_row_says_where_it_was_read(house: House) -> None:
     assert (row["_topic"], row["_partition"], row["_offset"], row["_log_time"]) == (TOPIC, 0, 0, record.time)
     assert before - timedelta(seconds=1) <= row["_ingested_at"] <= datetime.now(UTC)
     assert len(row["_event_hash"]) == 16
+
+
+def test_an_event_whose_row_was_deleted_is_no_duplicate(house: House) -> None:
+    house.produce(event(1), event(2))
+    house.ingest()
+    definition = replace(table_definition(house.contract), merge=MergeRule(strategy="merge-on-read"))
+    rows, keys = arrow_table(house.table).slice(0, 0), pa.table({"n": [1]})
+    publish(stage_merge(house.lakehouse, definition, rows, Stamp("erasure"), keys=("n",), delete_keys=keys))
+    house.produce(event(1), event(2))
+    report = house.ingest()
+    assert (report.inserted, report.duplicates) == (1, 1)
+    assert sorted(arrow_table(house.table)["n"].to_pylist()) == [1, 2]
 
 
 def test_duplicates_are_told_apart_by_the_window_of_log_time(house: House) -> None:
