@@ -1,6 +1,6 @@
 """Committing one staged snapshot when answers may be lost: it stands, it never will, or nobody knows and its files must stay.
 
-Every snapshot of the platform is committed here. What is staged, and what comes after another was first, is the callers'.
+Every snapshot but a table's first is committed here. What is staged, and what comes after another was first, is the callers'.
 """
 
 from __future__ import annotations
