@@ -313,7 +313,7 @@ class StagedWrite:
 
         Raises:
             Fenced: the fence does not hold on the new head; everything of this write is deleted.
-            PlatformError: the contract now breaks the table's schema.
+            PlatformError: `overwrite-conflict` when another run replaced the same rows, `schema-breaking`; so too.
         """
         self._require_open()
         since = self.table.metadata.next_sequence_number()
@@ -336,7 +336,7 @@ class StagedWrite:
         """
         self._require_open()
         self._work.fence, self._work.refused = Fence(), True  # a superseded or beaten writer may still show what it refused
-        for _ in range(10):
+        for attempt in range(50):
             updates, _requirements = self._transaction.staged
             kept = tuple(update for update in updates if isinstance(update, AddSchemaUpdate | AddSnapshotUpdate))
             ref = SetSnapshotRefUpdate(
@@ -352,6 +352,7 @@ class StagedWrite:
                 required.append(AssertSnapshotKnown(snapshot_id=self._parent))
             if self._try((*kept, ref), tuple(required)):
                 break
+            _back_off(attempt)
             self.restage()
         else:
             raise CommitConflict(f"{self._work.definition.identifier} is being committed to by too many others")
@@ -371,12 +372,11 @@ class StagedWrite:
         self._state = "discarded"
 
     def _try(self, updates: tuple[TableUpdate, ...], required: tuple[TableRequirement | LocalRequirement, ...]) -> bool:
-        """One try to commit; False when another was first. In doubt it stays where that is not known: the run was cancelled, or no
-        answer came.
-        """
+        """One try to commit; False when another was first. Until that is known the write is in doubt, also when the run is cancelled."""
         self._state = "in doubt"
         stands = commit_snapshot(self._work.lakehouse, self.table, updates, required)
-        self._state = "open"
+        if not stands:
+            self._state = "open"
         return stands
 
     def _stage_on(self, table: Table, since: int | None = None) -> None:
@@ -745,6 +745,10 @@ def publish(staged: StagedWrite, audit: Callable[[StagedWrite], None] | None = N
             if attempt == tries:
                 staged.discard()
                 raise
-            time.sleep(random.uniform(0.2, 1.0) * min(0.01 * 2**attempt, 1.0))
+            _back_off(attempt)
             staged.restage()
     raise AssertionError("unreachable")
+
+
+def _back_off(attempt: int) -> None:
+    time.sleep(random.uniform(0.2, 1.0) * min(0.01 * 2**attempt, 1.0))

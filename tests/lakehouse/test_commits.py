@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.transforms import DayTransform, IdentityTransform, MonthTransform
 from pyiceberg.types import DateType, DecimalType, IntegerType, ListType, LongType, NestedField, StringType, StructType, TimestamptzType
 
+from platform_resources import failpoints
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.files import live_files
@@ -449,6 +451,16 @@ def test_a_run_cancelled_in_the_middle_of_its_commit_deletes_nothing_that_stands
     assert read(table_of(lakehouse, ORDERS)) == ([(1, "a", 1)] if landed else [])
     for arrives in late:
         arrives()
+    assert read(table_of(lakehouse, ORDERS)) == [(1, "a", 1)]
+
+
+def test_a_run_that_fails_right_after_its_commit_deletes_nothing(lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    staged = stage_append(lakehouse, ORDERS, rows(ORDERS, (1, "a", 1)), Stamp("r"))
+    monkeypatch.setattr(failpoints, "_passages", Counter())
+    monkeypatch.setenv("SDP_FAILPOINTS", "after-commit:raise")
+    with pytest.raises(RuntimeError, match="after-commit"):
+        staged.commit()
+    staged.discard()
     assert read(table_of(lakehouse, ORDERS)) == [(1, "a", 1)]
 
 
