@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import duckdb
@@ -39,6 +39,7 @@ from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.changes import Changes
 from platform_resources.lakehouse.expiry import register_reader
 from platform_resources.lakehouse.partitions import parse_partition
+from platform_resources.lakehouse.retention import forgotten_before
 from platform_resources.lakehouse.staging import (
     Fence,
     PartitionScope,
@@ -163,8 +164,8 @@ class Derivation:
             engine: `duckdb` or `spark` for this run's query; default: the contract's.
 
         Raises:
-            PlatformError: `engine-not-offered`, `append-input-rewritten`, `transform-failed`, `position-expired`, `partition-untold`, and
-                what staging raises when the rows break the contract.
+            PlatformError: `engine-not-offered`, `append-input-rewritten`, `append-input-shortened`, `transform-failed`, `position-expired`,
+                `partition-untold`, and what staging raises when the rows break the contract.
             Fenced: another run moved the position meanwhile.
         """
         if engine is not None and self.transform.kind == "python":
@@ -188,6 +189,8 @@ class Derivation:
             task = self._task(con, run_id, inputs, position, engine or self.contract.engine)
             reason = "a recomputation was asked for" if recompute else self._reason_for_full(task, position, made_by)
             if reason:
+                if not recompute:
+                    self._refuse_loss(task, position, reason)
                 return self._full(task, reason)
             if dict(task.stamp.position or {}) == {key: task.before.get(key) for key in inputs}:
                 return Derived(None, "nothing", "no input has a new snapshot", dict(position or {}), task.stamp.watermark)
@@ -237,6 +240,22 @@ class Derivation:
             if change.kind == "recompute":
                 return f"what changed in {key} cannot be told: {change.reason}"
         return None
+
+    def _refuse_loss(self, task: _Task, position: Mapping[str, Any] | None, reason: str) -> None:
+        """A row-wise product keeps what rows gave that have aged in its inputs: it is computed without them only when somebody says so."""
+        if position is None or self.contract.incremental != "append":
+            return
+        own = self.contract.sla.retention
+        for key, pinned in task.inputs.items():
+            since = forgotten_before(pinned.table) if pinned.table is not None else None
+            if since is not None and (own is None or datetime.now(UTC) - own < since):
+                raise PlatformError(
+                    "append-input-shortened",
+                    f"{self.contract.key} has to be computed anew since {reason}; what it made of rows of {key} from before "
+                    f"{since:%Y-%m-%d}, which have aged, would be lost.",
+                    f"Run `sdp run {self.contract.key} --recompute` if it may be.",
+                    file=self.contract.path,
+                )
 
     def _incremental(self, task: _Task) -> Derived:
         changed = task.changed()

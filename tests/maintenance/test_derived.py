@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.compaction import compact
 from platform_resources.lakehouse.retention import Term, forget
 from tests.engines.conftest import an_order, shop  # noqa: F401 - fixtures
@@ -73,3 +74,43 @@ def test_a_row_wise_product_keeps_what_aged_rows_gave_and_goes_on(shop: Any, an_
     derived = shop.derive()
     assert derived.plan == "append" and derived.staged.rows == 1
     assert shop.rows() == [(1, "a"), (2, "a"), (3, "c")]
+
+
+@pytest.mark.parametrize("cause", ["the transform or the contract changed", "has expired"])
+def test_a_row_wise_product_is_not_silently_computed_from_what_is_left(shop: Any, an_order: Any, cause: str) -> None:  # noqa: F811
+    shop.totals("select order_id, shop from shop.orders", incremental="append", properties=LIST)
+    shop.put("orders", an_order(1, "a", day=1), an_order(2, "a", day=20))
+    shop.derive()
+    _age(shop, datetime(2026, 1, 10, tzinfo=UTC))
+    if cause == "has expired":
+        late = NOW + timedelta(days=2)  # the patience with the product is over
+        forget(shop.lakehouse, "shop.orders", Term(("at",), datetime(2026, 1, 10, tzinfo=UTC)), run_id="m", now=late)
+    else:
+        shop.totals("select order_id, upper(shop) as shop from shop.orders", incremental="append", properties=LIST)
+    before = shop.rows()
+    with pytest.raises(PlatformError, match=cause) as refused:
+        shop.derive()
+    assert refused.value.code == "append-input-shortened" and "from before 2026-01-10" in str(refused.value)
+    assert shop.rows() == before == [(1, "a"), (2, "a")]
+    assert shop.derive(recompute=True).plan == "full"
+    assert [row[0] for row in shop.rows()] == [2]
+
+
+def test_what_a_row_wise_product_forgets_itself_is_no_loss(shop: Any, an_order: Any) -> None:  # noqa: F811
+    promise = (
+        "      - {name: seen, logicalType: timestamp}\nslaProperties:\n  - {property: retention, value: 5, unit: d, element: totals.seen}\n"
+    )
+    shop.totals(
+        "select order_id, shop, timestamptz '2026-11-20 00:00:00+00' as seen from shop.orders",
+        incremental="append",
+        properties=LIST + promise,
+    )
+    shop.put("orders", an_order(1, "a", day=1), an_order(2, "a", day=20))
+    shop.derive()
+    _age(shop, datetime(2026, 1, 10, tzinfo=UTC))
+    shop.totals(
+        "select order_id, upper(shop) as shop, timestamptz '2026-11-20 00:00:00+00' as seen from shop.orders",
+        incremental="append",
+        properties=LIST + promise,
+    )
+    assert shop.derive().plan == "full"
