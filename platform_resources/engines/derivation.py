@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import duckdb
@@ -182,10 +184,10 @@ class Derivation:
             return Derived(None, "nothing", f"run {run_id} has committed {said}", dict(position or {}), None, at)
         for key in self.transform.inputs:  # before they are read: from here on expiry waits for what this product has not read
             register_reader(self.lakehouse, self.registry.get(key).identifier, self.contract.identifier)
-        with self._session() as con:
+        with self._session() as con, TemporaryDirectory(prefix="sdp-inputs-") as folder:
             if partition is not None:
-                return self._stage_named_partition(con, run_id, partition, position, engine or self.contract.engine)
-            inputs = pin_inputs(self.transform.inputs, self.registry, self.lakehouse)
+                return self._stage_named_partition(con, Path(folder), run_id, partition, position, engine or self.contract.engine)
+            inputs = pin_inputs(self.transform.inputs, self.registry, self.lakehouse, Path(folder))
             task = self._task(con, run_id, inputs, position, engine or self.contract.engine)
             reason = "a recomputation was asked for" if recompute else self._reason_for_full(task, position, made_by)
             if reason:
@@ -404,7 +406,13 @@ class Derivation:
         return f"SEMI JOIN {AFFECTED} ON {' AND '.join(tests)}"
 
     def _stage_named_partition(
-        self, con: duckdb.DuckDBPyConnection, run_id: str, partition: str, position: Mapping[str, Any] | None, engine: str
+        self,
+        con: duckdb.DuckDBPyConnection,
+        scratch: Path,
+        run_id: str,
+        partition: str,
+        position: Mapping[str, Any] | None,
+        engine: str,
     ) -> Derived:
         """One partition from the whole inputs; the stamp has no position, so what is missing stays missing.
 
@@ -413,7 +421,7 @@ class Derivation:
         """
         record = parse_partition(self.definition, partition)
         pinned = {key: position.get(key) for key in self.transform.inputs} if position and self.contract.incremental == "append" else None
-        inputs = pin_inputs(self.transform.inputs, self.registry, self.lakehouse, pinned)
+        inputs = pin_inputs(self.transform.inputs, self.registry, self.lakehouse, scratch, pinned)
         for key, one in inputs.items():
             if (
                 pinned

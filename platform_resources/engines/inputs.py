@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
@@ -18,7 +19,7 @@ from platform_resources.engines.types import quote
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.changes import Changes, changes_between
 from platform_resources.lakehouse.files import DeletedRows, FileTask
-from platform_resources.lakehouse.reading import duckdb_scan_sql, empty_relation_sql, files_scan_sql
+from platform_resources.lakehouse.reading import empty_relation_sql, files_scan_sql, metadata_scan_sql, snapshot_at
 from platform_resources.lakehouse.stamp import read_watermark
 
 
@@ -26,19 +27,20 @@ from platform_resources.lakehouse.stamp import read_watermark
 class PinnedInput:
     """One product as a derivation reads it: the table object holds one state of the metadata, so head and watermark agree.
 
-    `snapshot_id` is None for a product that was never made; it then counts as empty.
+    `snapshot_id` is None for a product that was never made; it then counts as empty. `scratch` is a folder of the derivation's own.
     """
 
     contract: Contract
     table: Table | None
     snapshot_id: int | None
+    scratch: Path
 
     @classmethod
-    def pin(cls, contract: Contract, lakehouse: Lakehouse, snapshot_id: int | None = None) -> PinnedInput:
+    def pin(cls, contract: Contract, lakehouse: Lakehouse, scratch: Path, snapshot_id: int | None = None) -> PinnedInput:
         """The input at a snapshot, default the head of main."""
         table = lakehouse.table(contract.identifier)
         head = table.metadata.current_snapshot_id if table is not None else None
-        return cls(contract, table, head if snapshot_id is None else snapshot_id)
+        return cls(contract, table, head if snapshot_id is None else snapshot_id, scratch)
 
     @cached_property
     def definition(self) -> TableDefinition:
@@ -54,7 +56,15 @@ class PinnedInput:
         """SELECT of all rows at the pinned snapshot, with exactly the contract's columns."""
         if self.table is None or self.snapshot_id is None:
             return f"SELECT * FROM {self.nothing_sql()}"
-        return self._select(duckdb_scan_sql(self.table, self.snapshot_id), self.has_contract_columns)
+        return self._select(metadata_scan_sql(self._metadata, snapshot_at(self.table, self.snapshot_id)), self.has_contract_columns)
+
+    @cached_property
+    def _metadata(self) -> str:
+        """Location of the metadata as pinned. DuckDB reads it anew in each query, and the table's own file goes after 50 commits."""
+        copy = self.scratch / f"{self.contract.identifier}.metadata.json"
+        if self.table is not None:
+            copy.write_text(self.table.metadata.model_dump_json())
+        return str(copy)
 
     def nothing_sql(self) -> str:
         """Text usable in FROM: the contract's columns and no rows."""
@@ -120,10 +130,10 @@ def _same_columns(one: Schema, other: Schema) -> bool:
 
 
 def pin_inputs(
-    keys: Sequence[str], registry: Registry, lakehouse: Lakehouse, snapshots: Mapping[str, int | None] | None = None
+    keys: Sequence[str], registry: Registry, lakehouse: Lakehouse, scratch: Path, snapshots: Mapping[str, int | None] | None = None
 ) -> dict[str, PinnedInput]:
-    """Every input by key, at its head or at the snapshots given."""
-    return {key: PinnedInput.pin(registry.get(key), lakehouse, (snapshots or {}).get(key)) for key in keys}
+    """Every input by key, at its head or at the snapshots given; readable as long as the folder `scratch`."""
+    return {key: PinnedInput.pin(registry.get(key), lakehouse, scratch, (snapshots or {}).get(key)) for key in keys}
 
 
 def least_watermark(inputs: Sequence[PinnedInput]) -> datetime | None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from platform_resources.engines import derivation
 from platform_resources.errors import PlatformError
-from platform_resources.lakehouse.staging import Fenced, stage_empty
+from platform_resources.lakehouse import expiry
+from platform_resources.lakehouse.catalog import PLATFORM_PROPERTIES
+from platform_resources.lakehouse.reading import arrow_table
+from platform_resources.lakehouse.staging import Fenced, publish, stage_append, stage_empty
 from platform_resources.lakehouse.stamp import Stamp, read_position, read_watermark
 
 TOTALS = "select shop, count(*) as orders, sum(amount) as total from shop.orders group by shop"
@@ -244,6 +249,34 @@ def test_a_run_that_committed_stages_nothing_again(shop: Any, an_order: Any) -> 
     shop.put("orders", an_order(2, "a"))
     again = shop.derive(run_id="r")
     assert (again.staged, again.plan) == (None, "nothing") and again.committed is not None
+
+
+def test_an_input_that_runs_away_is_read_as_it_was_pinned(shop: Any, an_order: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expiry, "KEEP", 5)
+    monkeypatch.setattr(expiry, "_EVERY", 5)
+    monkeypatch.setitem(PLATFORM_PROPERTIES, "write.metadata.previous-versions-max", "5")
+    real = derivation.pin_inputs
+
+    def slowly(*arguments: Any) -> Any:
+        """Meanwhile the input has so many commits that neither the metadata file nor the snapshot is kept for others."""
+        pinned = real(*arguments)
+        table = pinned["shop/orders"].table
+        definition = pinned["shop/orders"].definition
+        row = arrow_table(table).slice(0, 1)
+        for number in range(20):
+            publish(stage_append(shop.lakehouse, definition, row, Stamp(f"o{number}")))
+        assert not Path(table.metadata_location.removeprefix("file://")).exists()
+        return pinned
+
+    shop.totals(TOTALS, **KEY)
+    for number in range(3):
+        shop.put("orders", an_order(number, "a"))
+    with monkeypatch.context() as patch:
+        patch.setattr(derivation, "pin_inputs", slowly)
+        assert shop.derive().plan == "full"
+    assert shop.rows() == [("a", 3, D("3.00"))]
+    assert shop.derive().plan == "key"  # its position stands, however many commits came
+    assert shop.rows() == [("a", 23, D("23.00"))]
 
 
 def test_two_runs_at_once_leave_one(shop: Any, an_order: Any) -> None:
