@@ -45,15 +45,14 @@ STREAM_COLUMNS: tuple[NestedField, ...] = (
 )
 EXTRA_COLUMN = NestedField(7, "_extra", StringType(), required=False, doc="Fields that the contract does not declare, JSON text.")
 
-# Our own configuration: these keys we set and keep; any other key on a table is a foreigner's and stays untouched.
+# How rows become files; how a table's metadata is kept is `lakehouse.catalog`'s. These keys we set and keep; any other key on a table is a
+# foreigner's and stays untouched.
 TABLE_PROPERTIES: Mapping[str, str] = {
     "format-version": "2",
     "write.format.default": "parquet",
     "write.parquet.compression-codec": "zstd",
     "write.parquet.compression-level": "3",
     "write.target-file-size-bytes": str(128 * 1024 * 1024),
-    "write.metadata.delete-after-commit.enabled": "true",
-    "write.metadata.previous-versions-max": "50",
     "write.metadata.metrics.default": "truncate(16)",
 }
 _METRICS = "write.metadata.metrics.column."

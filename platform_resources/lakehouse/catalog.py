@@ -44,9 +44,6 @@ from platform_resources.lakehouse.transaction import Append, StagingTransaction,
 
 # Manifests are merged and old metadata files deleted as commits go by: without it a thousand small commits cost 0.6 s each.
 PLATFORM_PROPERTIES = {
-    "format-version": "2",
-    "write.format.default": "parquet",
-    "write.parquet.compression-codec": "zstd",
     "commit.manifest-merge.enabled": "true",
     "commit.manifest.min-count-to-merge": "8",
     "write.metadata.delete-after-commit.enabled": "true",
