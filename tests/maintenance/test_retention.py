@@ -272,3 +272,18 @@ def test_no_day_is_left_half(lakehouse: Lakehouse, slack: timedelta, by_day: boo
     assert Counter(row[1].date() for row in read(table_of(lakehouse, definition))) == {
         (noon - timedelta(days=number)).date(): 7 for number in (88, 89, 90)
     }
+
+
+def test_a_table_that_ages_by_the_minute_is_not_rewritten_by_the_minute(lakehouse: Lakehouse) -> None:
+    definition, noon = events(by_day=False), NOW.replace(hour=12, minute=0, second=0)
+    begin = noon - timedelta(days=10)
+    append(lakehouse, definition, *[(minute, begin + timedelta(minutes=minute), "x") for minute in range(0, 120, 5)])
+    since = append(lakehouse, definition, (999, noon, "x")).snapshot_id
+    reader = orders(identifier="shop.reader")
+    publish(stage_empty(lakehouse, reader, Stamp("r", position={"shop/orders": since})))
+    register_reader(lakehouse, "shop.orders", "shop.reader")
+    left = []
+    for minute in range(0, 80, 10):
+        now = noon + timedelta(minutes=minute)
+        left.append(remove(lakehouse, Term(("dt",), now - timedelta(days=10), timedelta(minutes=30)), now=now).rows)
+    assert left == [0, 0, 0, 0, 8, 0, 0, 0]  # while the reader is waited for, too
