@@ -2,6 +2,9 @@
 
 `compacted_read` is the time of a grouped sum by DuckDB, `compacted_bytes` everything in the table's folder (data, metadata, whatever is
 left lying) against the live data files of the fresh table. Both are of `platform_resources.maintenance`, run as the platform runs it.
+
+Few rows measure something else. The 50 former metadata files that a table keeps are some 3 MB after thousands of commits, whatever its
+rows: 2 % of 10 million rows, but 80 % of 200,000. And a query of a few milliseconds is all planning.
 """
 
 from __future__ import annotations

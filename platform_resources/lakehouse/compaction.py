@@ -132,12 +132,17 @@ def _bins(tasks: list[FileTask], target: int, reason: str) -> Iterator[Group]:
     size = 0
     for task in tasks:
         if held and size + task.data_file.file_size_in_bytes > GROUP_FILES * target:
-            yield Group(tuple(held), reason)
+            yield _group(held, reason)
             held, size = [], 0
         held.append(task)
         size += task.data_file.file_size_in_bytes
     if held and (reason != "small" or len(held) > 1):
-        yield Group(tuple(held), reason)
+        yield _group(held, reason)
+
+
+def _group(tasks: list[FileTask], reason: str) -> Group:
+    """In the order in which they were written: neighbours in time are alike, and take less room together."""
+    return Group(tuple(sorted(tasks, key=lambda task: (task.sequence_number, task.path))), reason)
 
 
 def compact(

@@ -199,3 +199,14 @@ def test_a_spec_that_is_still_written_is_not_taken_for_old(lakehouse: Lakehouse)
     table = table_of(lakehouse, plain)
     tasks = live_tasks(table.io, table.current_snapshot(), "shop.orders")
     assert {task.data_file.spec_id for task in tasks} == {table.metadata.default_spec_id}
+
+
+def test_without_a_sort_order_rows_stay_in_the_order_they_came_in(lakehouse: Lakehouse) -> None:
+    definition = orders()
+    for start, count in ((0, 300), (300, 10), (310, 200), (510, 20)):
+        append(lakehouse, definition, *[(number, f"shop {number * 7919 % 101}", 1) for number in range(start, start + count)])
+    run(lakehouse)
+    table = table_of(lakehouse, definition)
+    (task,) = live_tasks(table.io, table.current_snapshot(), "shop.orders")
+    ids = [value for block in read_task(table.io, task, table.schema(), "shop.orders") for value in block.column("id").to_pylist()]
+    assert ids == list(range(530))
