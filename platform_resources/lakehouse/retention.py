@@ -61,6 +61,7 @@ ACTION = "retention"
 FORGOTTEN = "sdp.forgotten-before"  # table property
 PATIENCE = timedelta(days=1)  # with registered readers that have not yet seen what left
 _ROUNDS = 3
+_ATTEMPTS = 20
 _DAY = timedelta(days=1)
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -209,7 +210,7 @@ def _schema_of(table: Table, branch: str, term: Term) -> int:
 
 def _note(lakehouse: Lakehouse, identifier: str, cutoff: datetime) -> None:
     """Say in the table's properties up to when its rows have left: the snapshots that said so will expire."""
-    for _ in range(_ROUNDS):
+    for _ in range(_ATTEMPTS):
         table = lakehouse.table(identifier)
         if table is None or ((known := forgotten_before(table)) is not None and known >= cutoff):
             return

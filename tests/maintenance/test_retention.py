@@ -258,7 +258,7 @@ def test_queries_that_run_are_left_their_files_for_a_while(lakehouse: Lakehouse)
     query = polars_scan(table_of(lakehouse, definition))
     assert remove(lakehouse, term).waits_for == ("queries that run",)
     assert query.collect().height == 2
-    assert remove(lakehouse, term, now=NOW + timedelta(minutes=11)).waits_for == ()
+    assert remove(lakehouse, term, now=NOW + timedelta(hours=2)).waits_for == ()
     assert stored_column(table_of(lakehouse, definition), "id") == [2]
 
 
