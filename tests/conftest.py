@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from platform_resources import failpoints
 from platform_resources.config import SOURCE_ROOT, Settings
 from platform_resources.engines.spark import have_jars
 from platform_resources.errors import PlatformError
@@ -71,6 +72,12 @@ def realdata(requires: Callable[[str], None]) -> Path:
     """Folder of the real Wikimedia data, read in place."""
     requires("realdata")
     return REALDATA
+
+
+@pytest.fixture(autouse=True)
+def _failpoints_count_anew() -> None:
+    """A crash point counts its passages per process, and here one process runs many tests."""
+    failpoints._passages.clear()
 
 
 @pytest.fixture

@@ -109,8 +109,16 @@ class PatientRestCatalog(RestCatalog):
 
 class _Adapter(HTTPAdapter):
     def __init__(self) -> None:
+        # 500 too: a catalog whose own database was away answers so once for every connection that broke.
         retries = Retry(
-            total=6, connect=6, read=3, status=6, backoff_factor=0.3, status_forcelist=(502, 503, 504), allowed_methods=("GET", "HEAD")
+            total=6,
+            connect=6,
+            read=3,
+            status=6,
+            backoff_factor=0.3,
+            status_forcelist=(500, 502, 503, 504),
+            allowed_methods=("GET", "HEAD"),
+            raise_on_status=False,
         )
         super().__init__(max_retries=retries)
 

@@ -32,12 +32,8 @@ def settings(store: str, tmp_path: Path, stack: Callable[..., Settings]) -> Sett
 
 
 @pytest.fixture
-def lakehouse(settings: Settings) -> Iterator[Lakehouse]:
-    found = Lakehouse(settings)
-    yield found
-    if settings.catalog_type == "rest":
-        for identifier in found.identifiers():
-            found.drop(identifier)
+def lakehouse(settings: Settings) -> Lakehouse:
+    return Lakehouse(settings)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from platform_resources.config import Settings
+from platform_resources.lakehouse.catalog import Lakehouse
 
 STORES: Mapping[str, tuple[str, ...]] = {
     "folder": (),
@@ -25,10 +26,15 @@ def settings_over(store: str, home: Path, stack: Callable[..., Settings]) -> Set
     name = f"t{uuid.uuid4().hex[:12]}"
     update: dict[str, str] = {"warehouse": f"{shared.warehouse_uri}/{name}"}
     if store == "swift-rest":
-        update["catalog_type"] = "rest"  # one catalog for all tests: who made tables drops them
+        update["catalog_type"] = "rest"
     else:
         update["catalog_name"] = name
-    return Settings(home=home, profile="stack").model_copy(update=update)
+    settings = Settings(home=home, profile="stack").model_copy(update=update)
+    if store == "swift-rest":  # one catalog for all tests: each begins with none of the others' tables
+        lakehouse = Lakehouse(settings)
+        for identifier in lakehouse.identifiers():
+            lakehouse.drop(identifier)
+    return settings
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -274,12 +274,13 @@ def foreign_deletes(table: Table, positions: dict[str, list[int]], *, bounds: bo
     ]
     with table.io.new_output(path).create() as stream:
         pq.write_table(data.cast(pa.schema(fields)), stream)
+        size = stream.tell()
     limits = (
         {"lower_bounds": {2147483546: min(positions).encode()}, "upper_bounds": {2147483546: max(positions).encode()}} if bounds else {}
     )
     file = DataFile.from_args(
         content=DataFileContent.POSITION_DELETES, file_path=path, file_format=FileFormat.PARQUET, partition=Record(),
-        record_count=len(pairs), file_size_in_bytes=1000, **limits,
+        record_count=len(pairs), file_size_in_bytes=size, **limits,
     )  # fmt: skip
     file.spec_id = 0
     return file
