@@ -300,7 +300,14 @@ def _health_row(look: Look, at: datetime) -> dict[str, Any]:
         )
     }  # fmt: skip
     needs = [{"action": need.action, "reason": need.reason, "files": need.files, "bytes": need.bytes} for need in look.needs]
-    return {"looked_at": at, "product": look.target.product, "table_name": look.target.identifier, **facts, "needs": needs, "error": look.error}
+    return {
+        "looked_at": at,
+        "product": look.target.product,
+        "table_name": look.target.identifier,
+        **facts,
+        "needs": needs,
+        "error": look.error,
+    }
 
 
 def _fact_row(fact: Fact, run_id: str) -> dict[str, Any]:
