@@ -226,6 +226,7 @@ def test_a_refusal_set_anew_meanwhile_is_not_dropped(lakehouse: Lakehouse, monke
     assert "anew" in stored_column(table_of(lakehouse, definition), "text")
 
 
+@pytest.mark.folder_only("a REST catalog refuses the snapshots of a clock that a test moves")
 @pytest.mark.parametrize("reads", ["daily", "never"])
 def test_rows_leave_the_disk_though_others_age_and_a_reader_lags(lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch, reads: str) -> None:
     definition, reader, clock = events(by_day=False), orders(identifier="shop.reader"), time.time
