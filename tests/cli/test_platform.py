@@ -250,11 +250,20 @@ def test_a_broker_that_runs_unused_is_told_with_what_to_type(project: Project, m
     assert "export" not in project.ok("stack", "status")
 
 
-def test_an_ingest_without_its_log_says_only_why(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("variable", "value", "why"),
+    [
+        ("SDP_EVENT_LOG", "kafka", "The event log is Kafka, but no broker is configured and none of this machine's stack is running."),
+        ("SDP_PROFILE", "stack", "The profile stack uses the server postgresql, which was never started in "),
+    ],
+)
+def test_an_ingest_without_its_servers_says_only_why(
+    project: Project, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, why: str
+) -> None:
     project.ok("new", "domain", "weather", "--owner", "a@example.org")
     project.ok("new", "product", "weather/reading", "--from-sample", str(project.events("r.ndjson", [reading(1)])))
-    monkeypatch.setenv("SDP_PROFILE", "stack")
+    monkeypatch.setenv(variable, value)
     result = project.sdp("ingest", "weather/reading")
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert result.stderr.startswith("The event log is Kafka, but no broker is configured and none of this machine's stack is running.")
+    assert result.stderr.startswith(why)
