@@ -13,13 +13,13 @@ from typing import Any, TypeAlias
 
 import sqlglot
 from pyiceberg.schema import Schema
-from pyiceberg.types import DecimalType, FixedType, IcebergType, ListType, MapType, StructType
 from sqlglot import ErrorLevel, exp
 from sqlglot.optimizer.annotate_types import annotate_types
 from sqlglot.optimizer.qualify import qualify
 
 from platform_resources.engines.sql import parse_query
 from platform_resources.engines.tracing import function_name
+from platform_resources.engines.types import duck_type
 from platform_resources.errors import PlatformError, Problem
 
 CODE = "sql-not-portable"
@@ -420,29 +420,11 @@ def _analysed(tree: exp.Query, schemas: Mapping[str, Schema]) -> exp.Expr:
     mapping: dict[str, Any] = {}
     for identifier, schema in schemas.items():
         domain, _, product = identifier.partition(".")
-        mapping.setdefault(domain, {})[product] = {field.name: _typed(field.field_type) for field in schema.fields}
+        mapping.setdefault(domain, {})[product] = {field.name: duck_type(field.field_type) for field in schema.fields}
     qualified = qualify(
         tree.copy(), schema=mapping, dialect="duckdb", validate_qualify_columns=False, quote_identifiers=False, identify=False
     )
     return annotate_types(qualified, schema=mapping, dialect="duckdb")
-
-
-_SQL_TYPES: Mapping[str, str] = {
-    "boolean": "BOOLEAN", "int": "INT", "long": "BIGINT", "float": "FLOAT", "double": "DOUBLE", "date": "DATE", "time": "TIME",
-    "timestamp": "TIMESTAMP", "timestamptz": "TIMESTAMPTZ", "string": "VARCHAR", "uuid": "UUID", "binary": "BLOB",
-}  # fmt: skip
-
-
-def _typed(kind: IcebergType) -> str:
-    if isinstance(kind, StructType):
-        return "STRUCT(" + ", ".join(f'"{field.name}" {_typed(field.field_type)}' for field in kind.fields) + ")"
-    if isinstance(kind, ListType):
-        return f"{_typed(kind.element_type)}[]"
-    if isinstance(kind, MapType):
-        return f"MAP({_typed(kind.key_type)}, {_typed(kind.value_type)})"
-    if isinstance(kind, DecimalType):
-        return f"DECIMAL({kind.precision}, {kind.scale})"
-    return "BLOB" if isinstance(kind, FixedType) else _SQL_TYPES[str(kind)]
 
 
 def spark_quoted(name: str) -> str:

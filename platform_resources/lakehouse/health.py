@@ -21,7 +21,7 @@ from platform_resources.lakehouse.expiry import expire_snapshots, kept_by
 from platform_resources.lakehouse.files import FileTask, live_tasks
 from platform_resources.lakehouse.manifests import EXCESS, LEFT, manifests_of, needed_manifests
 from platform_resources.lakehouse.reading import branches
-from platform_resources.lakehouse.replacing import MAINTENANCE, live_deletes
+from platform_resources.lakehouse.replacing import MAINTENANCE, listed_deletes
 from platform_resources.lakehouse.retention import Term, history_past, oldest_row, overdue_files
 from platform_resources.lakehouse.stamp import ancestors, summary_of
 
@@ -104,7 +104,7 @@ def look_at_table(lakehouse: Lakehouse, identifier: str, policy: Policy, *, now:
     head = table.current_snapshot()
     tasks, manifests = live_tasks(table.io, head, identifier), manifests_of(table)
     target, rows = target_bytes(table), sum(task.data_file.record_count for task in tasks)
-    deletes = live_deletes(table.io, head)
+    deletes = listed_deletes(table.io, head)
     gone = sum(deleted_rows(task) for task in tasks)
     groups, times = plan_compaction(table, tasks, now=now), [one.timestamp_ms for one in table.metadata.snapshots]
     refused = [name for name, _ in branches(table) if name.startswith(policy.refused_prefix)]

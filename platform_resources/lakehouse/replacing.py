@@ -170,7 +170,7 @@ def regroup_manifests(lakehouse: Lakehouse, identifier: str, *, run_id: str, not
     return None
 
 
-def live_deletes(io: FileIO, snapshot: Snapshot | None) -> list[DataFile]:
+def listed_deletes(io: FileIO, snapshot: Snapshot | None) -> list[DataFile]:
     """The delete files of a snapshot, those that apply to nothing included."""
     manifests = snapshot.manifests(io) if snapshot is not None else []
     return [
@@ -204,7 +204,7 @@ def _stage(
     gone = {task.path for swap in swaps for task in swap.removed}
     if live is not None:
         applied = {one.file_path for path, task in live.items() if path not in gone for one in task.deletes}
-        gone |= {one.file_path for one in live_deletes(table.io, table.snapshot_by_name(branch)) if one.file_path not in applied}
+        gone |= {one.file_path for one in listed_deletes(table.io, table.snapshot_by_name(branch)) if one.file_path not in applied}
     transaction = StagingTransaction(table)
     producer = Replace(
         gone=gone, regroup=live is None, operation=operation, transaction=transaction, io=table.io,

@@ -20,7 +20,7 @@ from platform_resources.lakehouse.expiry import expire_snapshots
 from platform_resources.lakehouse.files import live_tasks, read_task
 from platform_resources.lakehouse.manifests import manifests_of, rewrite_manifests
 from platform_resources.lakehouse.orphans import list_files, reached_files
-from platform_resources.lakehouse.replacing import commit_swaps, live_deletes
+from platform_resources.lakehouse.replacing import commit_swaps, listed_deletes
 from platform_resources.lakehouse.staging import PartitionScope, publish, stage_append, stage_empty, stage_overwrite
 from platform_resources.lakehouse.stamp import CODE_VERSION, Stamp, last_change, read_epoch, read_position, read_stamp, read_watermark
 from tests.lakehouse.tables import orders, read, read_by_duckdb, read_by_polars, rows, table_of
@@ -87,11 +87,11 @@ def test_deleted_rows_leave_the_files_and_the_deletes_leave_the_table(lakehouse:
     append(lakehouse, definition, *[(number, "a", 1) for number in range(20)])
     merge(lakehouse, definition, *[(number, "b", 2) for number in range(5)])
     table = table_of(lakehouse, definition)
-    assert live_deletes(table.io, table.current_snapshot())
+    assert listed_deletes(table.io, table.current_snapshot())
     before = read(table)
     run(lakehouse)
     table = table_of(lakehouse, definition)
-    assert live_deletes(table.io, table.current_snapshot()) == []
+    assert listed_deletes(table.io, table.current_snapshot()) == []
     assert read(table) == before and read_by_duckdb(con, table).num_rows == 20
     head = table.current_snapshot()
     assert head is not None and head.summary is not None
