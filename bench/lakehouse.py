@@ -1,8 +1,8 @@
 """The lakehouse against its limits and its peers: writing, reading, merging, committing, maintaining.
 
-`python -m bench.lakehouse [--json] [--only NAME,...] [--rows N] [--store folder|swift] [--repetitions N] [--no-peers] [--folder PATH]`.
-One object per line: for each name one whose `name` is the case's, without `peer`, and one with `peer` for everybody else. The cases
-are in `bench.cases`; what each measures is said there.
+`python -m bench.lakehouse [--json] [--only NAME,...] [--rows N] [--store folder|swift|rest] [--repetitions N] [--no-peers]
+[--folder PATH]`. One object per line: for each name one whose `name` is the case's, without `peer`, and one with `peer` for everybody
+else. The cases are in `bench.cases`; what each measures is said there.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
     """Measure and print, case after case."""
     parser = arguments("The lakehouse against its limits and its peers.", rows=1_000_000)
     parser.add_argument("--only", help="names of cases, separated by commas (default: all)")
-    parser.add_argument("--store", choices=("folder", "swift"), default="folder", help="where the tables lie (default: folder)")
+    parser.add_argument("--store", choices=("folder", "swift", "rest"), default="folder", help="where the tables lie (default: folder)")
     parser.add_argument("--no-peers", action="store_true", help="leave the others out")
     parser.add_argument("--folder", type=Path, help="where scratch files go (default: the system's temporary folder)")
     given = parser.parse_args()

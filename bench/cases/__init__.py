@@ -5,7 +5,7 @@ Here is what they share: the options of a run, the store it writes to, and how a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -13,8 +13,8 @@ from typing import Literal, TypeAlias
 from bench.harness import Result, machine
 from platform_resources.config import Settings
 
-SERVERS = ("postgresql", "swift")
-Store: TypeAlias = Literal["folder", "swift"]
+Store: TypeAlias = Literal["folder", "swift", "rest"]
+_SERVERS: Mapping[Store, tuple[str, ...]] = {"folder": (), "swift": ("postgresql", "swift"), "rest": ("iceberg-rest",)}
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Options:
     Attributes:
         rows: rows of one measurement.
         repetitions: interleaved rounds.
-        store: where tables lie: a folder with SQLite, or Swift with the stack's catalog.
+        store: where tables lie: a folder with SQLite, Swift with the stack's catalog, or Swift with a REST catalog.
         folder: scratch space of this run, deleted at its end.
         peers: whether others are measured too.
     """
@@ -54,12 +54,13 @@ def settings_of(store: Store, folder: Path, home: str = "home") -> Settings:
     from platform_resources.stack import services
 
     folder.chmod(0o711)  # PostgreSQL runs under an account of its own
-    shared = services.start(_servers(folder), SERVERS, die_with_parent=True)
-    own = Settings(home=folder / home, project=folder / "project", profile="stack")
+    shared = services.start(_servers(folder), _SERVERS[store], die_with_parent=True)
+    own = Settings(home=folder / home, project=folder / "project", profile="stack", catalog_type="rest" if store == "rest" else "sql")
     own.home.mkdir(parents=True, exist_ok=True)
     if not own.stack_path.exists():
         own.stack_path.symlink_to(shared.stack_path)
-    return own.model_copy(update={"warehouse": f"{shared.warehouse_uri}/{home}", "catalog_name": home})
+    name = own.catalog_name if store == "rest" else home  # a REST server has one catalog, a database as many as are named
+    return own.model_copy(update={"warehouse": f"{shared.warehouse_uri}/{home}", "catalog_name": name})
 
 
 def end_store(store: Store, folder: Path) -> None:
@@ -68,7 +69,7 @@ def end_store(store: Store, folder: Path) -> None:
         return
     from platform_resources.stack import services
 
-    services.stop(_servers(folder), SERVERS)
+    services.stop(_servers(folder), _SERVERS[store])
 
 
 def _servers(folder: Path) -> Settings:

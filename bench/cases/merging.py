@@ -248,6 +248,7 @@ def _duckdb(settings: Settings, peer: Callable[..., Peer], batch: pa.Table, stra
     con = connect(settings)
     uri = settings.catalog_properties()["uri"]
     con.execute(f"ATTACH '{settings.catalog_name}' AS ice (TYPE iceberg, ENDPOINT '{uri}', AUTHORIZATION_TYPE 'none')")
+    con.execute("SET ignore_target_file_size_for_partitioned_tables = true")  # else it refuses ours
     con.register("batch", batch)
     return peer("duckdb", lambda table: con.execute(MERGE.format(table=f"ice.{'.'.join(table.name())}")), end=con.close)
 
