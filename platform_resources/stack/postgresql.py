@@ -21,6 +21,7 @@ _OPTIONS = {
     "unix_socket_directories": "",  # its path may be longer than a socket's may
     "max_connections": "200",
     "shared_buffers": "64MB",
+    "dynamic_shared_memory_type": "mmap",  # in its own folder: in the system's a segment stays behind after each kill
     "password_encryption": "scram-sha-256",
 }
 
