@@ -1,0 +1,1 @@
+"""What comes in and is no event: files, dumps, tables of databases, pages of an API."""
