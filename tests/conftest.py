@@ -21,6 +21,7 @@ from platform_resources.errors import PlatformError
 from platform_resources.stack import services
 from platform_resources.stack.iceberg_rest import IcebergRest
 from platform_resources.stack.kafka import Kafka
+from platform_resources.stack.mariadb import MariaDB
 from platform_resources.stack.postgresql import PostgreSQL
 from platform_resources.stack.swift import Swift
 from platform_resources.streams.log import EventLog, open_log
@@ -39,8 +40,8 @@ def require(name: str, available: bool, reason: str) -> None:
 
 @pytest.fixture(scope="session")
 def requires() -> Callable[[str], None]:
-    """Call with `java`, `kafka`, `postgresql`, `swift`, `rest`, `realdata` or `browser` to skip the test where that is not to be had."""
-    installs = {"postgresql": PostgreSQL(), "swift": Swift(), "rest": IcebergRest()}
+    """Call with `java`, `kafka`, `postgresql`, `mariadb`, `swift`, `rest`, `realdata` or `browser` to skip a test without it."""
+    installs = {"postgresql": PostgreSQL(), "mariadb": MariaDB(), "swift": Swift(), "rest": IcebergRest()}
 
     def check(name: str) -> None:
         if name in installs:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from platform_resources.config import Settings
 from platform_resources.errors import PlatformError
-from platform_resources.stack.service import Service, as_user, own_secret, profile_lines, write_private
+from platform_resources.stack.service import Service, as_user, give_to, own_secret, profile_lines, write_private
 
 USER, CATALOG, DAGSTER = "sdp", "sdp", "dagster"
 _DEBIAN_FOLDER = Path("/usr/lib/postgresql")
@@ -78,9 +78,7 @@ class PostgreSQL(Service):
         account, log = self.account(), data.parent / "server.log"
         shutil.rmtree(data, ignore_errors=True)  # of an attempt that was cut off
         data.mkdir(mode=0o700)
-        if account:
-            shutil.chown(data, account, group=as_user(account)["group"])
-            self._reachable(data, account)
+        give_to(account, data, server="PostgreSQL")
         told = data.parent / ".password"
         write_private(told, password)
         if account:
@@ -97,17 +95,6 @@ class PostgreSQL(Service):
         if made.returncode != 0:
             log.write_text(made.stdout + made.stderr, encoding="utf-8")
             raise PlatformError("stack-start-failed", f"PostgreSQL could not make {data}.", f"Its last words are in {log}.")
-
-    def _reachable(self, data: Path, account: str) -> None:
-        """See that the unprivileged account can get to its folder: a home below /root is closed to it."""
-        seen = subprocess.run(["test", "-w", str(data)], cwd="/", check=False, **as_user(account))
-        if seen.returncode != 0:
-            shutil.rmtree(data, ignore_errors=True)
-            raise PlatformError(
-                "home-unreachable",
-                f"PostgreSQL does not run as root, and the user {account} it runs as instead cannot enter {data.parent}.",
-                "Set SDP_HOME to a folder that every user can enter, or start the stack as another user than root.",
-            )
 
     def serving(self, settings: Settings, ports: Mapping[str, int]) -> bool:
         """Whether it answers a query with this home's password; Dagster's database is made at the first look."""

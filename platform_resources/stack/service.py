@@ -12,6 +12,7 @@ import json
 import os
 import pwd
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -296,6 +297,25 @@ def as_user(account: str | None) -> dict[str, Any]:
         return {}
     entry = pwd.getpwnam(account)
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": ()}
+
+
+def give_to(account: str | None, folder: Path, *, server: str) -> None:
+    """Make a folder the unprivileged account's, and see that it can get there: a home below /root is closed to it.
+
+    Raises:
+        PlatformError: `home-unreachable`; the folder is gone then.
+    """
+    if account is None:
+        return
+    shutil.chown(folder, account, group=as_user(account)["group"])
+    seen = subprocess.run(["test", "-w", str(folder)], cwd="/", check=False, **as_user(account))
+    if seen.returncode != 0:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise PlatformError(
+            "home-unreachable",
+            f"{server} does not run as root, and the user {account} it runs as instead cannot enter {folder.parent}.",
+            "Set SDP_HOME to a folder that every user can enter, or start the stack as another user than root.",
+        )
 
 
 def _die_with_parent() -> None:

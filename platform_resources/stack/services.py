@@ -8,12 +8,15 @@ from platform_resources.config import Settings
 from platform_resources.errors import PlatformError
 from platform_resources.stack.iceberg_rest import IcebergRest
 from platform_resources.stack.kafka import Kafka
+from platform_resources.stack.mariadb import MariaDB
 from platform_resources.stack.postgresql import PostgreSQL
 from platform_resources.stack.service import Service
 from platform_resources.stack.spark import SparkCluster
 from platform_resources.stack.swift import Swift
 
-SERVICES: Mapping[str, Service] = {service.name: service for service in (Kafka(), PostgreSQL(), Swift(), IcebergRest(), SparkCluster())}
+SERVICES: Mapping[str, Service] = {
+    service.name: service for service in (Kafka(), PostgreSQL(), MariaDB(), Swift(), IcebergRest(), SparkCluster())
+}
 PROFILE = ("kafka", "postgresql", "swift")  # what SDP_PROFILE=stack needs by default
 
 

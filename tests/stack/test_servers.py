@@ -1,4 +1,4 @@
-"""PostgreSQL, Swift and the REST catalog as servers of one machine: their prerequisites, their keys, and what survives their death."""
+"""PostgreSQL, MariaDB, Swift and the REST catalog on one machine: their prerequisites, their keys, and what survives their death."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psycopg2
+import pymysql
 import pytest
 
 from platform_resources.config import Settings
 from platform_resources.errors import PlatformError
-from platform_resources.stack import postgresql, services
+from platform_resources.stack import mariadb, postgresql, services
 from platform_resources.stack.group import grouped
 from platform_resources.stack.iceberg_rest import IcebergRest
 from platform_resources.stack.instance import PASSWORD, prepare_dagster_home
+from platform_resources.stack.mariadb import MariaDB
 from platform_resources.stack.postgresql import PostgreSQL
-from platform_resources.stack.service import born, own_secret
+from platform_resources.stack.service import Service, born, own_secret
 from platform_resources.stack.swift import Swift
 
 
@@ -46,13 +48,29 @@ def test_postgresql_that_is_not_installed_is_named_with_its_package(
     assert postgresql.server_binaries() == newest
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts PostgreSQL as another user")
-def test_a_home_that_postgresqls_account_cannot_enter_is_told(settings: Settings, requires: Callable[[str], None], tmp_path: Path) -> None:
-    requires("postgresql")
+def test_mariadb_that_is_not_installed_is_named_with_its_package(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(mariadb, "_FOLDERS", (tmp_path / "sbin",))
+    with pytest.raises(PlatformError) as caught:
+        MariaDB().up(settings)
+    assert caught.value.code == "mariadb-missing" and "apt-get install mariadb-server" in caught.value.remedy
+    (tmp_path / "sbin").mkdir()
+    (tmp_path / "sbin" / "mariadbd").touch()
+    assert mariadb.server_program("mariadbd") == str(tmp_path / "sbin" / "mariadbd")
+
+
+@pytest.mark.parametrize("server", [PostgreSQL(), MariaDB()], ids=lambda server: server.name)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts them as another user")
+def test_a_home_that_the_servers_account_cannot_enter_is_told(
+    settings: Settings, requires: Callable[[str], None], tmp_path: Path, server: Service
+) -> None:
+    requires(server.name)
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     with pytest.raises(PlatformError) as caught:
-        PostgreSQL().up(settings.model_copy(update={"home": closed}))
+        server.up(settings.model_copy(update={"home": closed}))
     assert caught.value.code == "home-unreachable" and "SDP_HOME" in caught.value.remedy
 
 
@@ -128,6 +146,36 @@ def test_postgresql_killed_and_started_again_has_lost_nothing(stack: Callable[..
     assert before is not None and after.pid != before.pid and after.ports == before.ports
     assert ask("SELECT n FROM kept") == [(7,)]
     ask("DROP TABLE kept")
+    owner = (folder / "data").stat().st_uid
+    assert (owner != 0) if os.geteuid() == 0 else (owner == os.geteuid())
+
+
+def test_mariadb_killed_and_started_again_has_lost_nothing(stack: Callable[..., Settings]) -> None:
+    settings, server = stack("mariadb"), MariaDB()
+    before, folder = server.state(settings), server.folder(settings)
+
+    def ask(statement: str, **instead: str) -> list[tuple[object, ...]]:
+        told = {name: settings.told_by("mariadb", name) for name in ("host", "port", "user", "password", "database")} | instead
+        connection = pymysql.connect(**told | {"port": int(told["port"])}, autocommit=True)
+        with connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            return list(cursor.fetchall())
+
+    ask("CREATE OR REPLACE TABLE kept AS SELECT 7 AS n")
+    assert server.up(settings) == before
+    for name in ("client.json", "password"):
+        assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
+    password = settings.told_by("mariadb", "password")
+    assert password not in (folder / "server.log").read_text() and password not in (folder / "state.json").read_text()
+    server.kill(settings)
+    after = server.up(settings, die_with_parent=True)
+    assert before is not None and after.pid != before.pid and after.ports == before.ports
+    assert ask("SELECT n FROM kept") == [(7,)]
+    ask("DROP TABLE kept")
+    assert {user for (user,) in ask("SELECT User FROM mysql.global_priv")} == {"sdp", "mariadb.sys"}
+    for wrong in ({"password": "guess"}, {"user": "root", "password": ""}):
+        with pytest.raises(pymysql.err.OperationalError, match="Access denied"):
+            ask("SELECT 1", **wrong)
     owner = (folder / "data").stat().st_uid
     assert (owner != 0) if os.geteuid() == 0 else (owner == os.geteuid())
 
