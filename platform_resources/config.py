@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     spark_max_executors: int | None = Field(None, gt=0, description="Most executors under dynamic allocation; default: no limit.")
     spark_shuffle_partitions: int | None = Field(None, gt=0, description="Tasks of a shuffle; default: Spark's 200, merged as sizes allow.")
     spark_conf: dict[str, str] = Field(default_factory=dict, description="Further Spark properties, a JSON object; they go last.")
+    connections: dict[str, SecretStr] = Field(
+        default_factory=dict, description="Where landed data comes from: a JSON object of connection name to URI."
+    )
     drain_seconds: float = Field(240.0, gt=0, description="Longest time one drain run lives before the sensor starts the next, seconds.")
     batch_events: int = Field(20_000, gt=0, description="Most events of one ingestion commit.")
     batch_bytes: int = Field(128 << 20, gt=0, description="Bytes of events after which an ingestion commit takes no more.")
@@ -114,6 +117,16 @@ class Settings(BaseSettings):
     def locks_path(self) -> Path:
         """Folder of the locks that name an active drain or run."""
         return self.home / "locks"
+
+    def connection(self, name: str) -> str | None:
+        """The URI of a connection, secrets in it: for a client, never for a text. None where the profile has none of that name."""
+        found = self.connections.get(name)
+        return None if found is None else found.get_secret_value().rstrip("/")
+
+    @property
+    def drop_path(self) -> Path:
+        """Folder of the file drops that no connection names another place for: `drop/<connection>`."""
+        return self.home / "drop"
 
     @property
     def warehouse_uri(self) -> str:
@@ -211,7 +224,7 @@ def load_settings() -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "SDP_" + "_".join(str(part) for part in first["loc"]).upper()
-        shown = "a value" if "_KEY" in name or "_URI" in name else f"the value {os.environ.get(name)!r}"
+        shown = "a value" if any(word in name for word in ("_KEY", "_URI", "_CONNECTIONS")) else f"the value {os.environ.get(name)!r}"
         raise PlatformError(
             "settings-invalid",
             f"The environment variable {name} has {shown}: {first['msg'].lower()}.",

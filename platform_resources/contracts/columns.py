@@ -69,7 +69,6 @@ class ColumnBuilder:
             elif logical == "map":
                 key, value = self._map(declared, path, dotted)
         kind = self._type(logical, physical, is_json, path, dotted, (fields, element, key, value))
-        self._check_physical_name(declared, path, dotted)
         extra = custom.get("additionalProperties", False)
         return Column(
             name=name or str(declared["name"]),
@@ -100,6 +99,7 @@ class ColumnBuilder:
             transform_logic=declared.get("transformLogic") or declared.get("transformDescription"),
             sources=tuple(declared.get("transformSourceObjects") or ()),
             business_name=declared.get("businessName"),
+            physical_name=self._physical_name(declared),
             unique=bool(declared.get("unique", False)),
             line=self.findings.line(path),
         )
@@ -274,14 +274,11 @@ class ColumnBuilder:
                 "Rename it; only _schema may begin so.",
             )
 
-    def _check_physical_name(self, declared: Mapping[str, Any], path: DocumentPath, dotted: str) -> None:
-        if declared.get("physicalName", declared.get("name")) != declared.get("name"):
-            self.findings.error(
-                "contract-physical-name",
-                (*path, "physicalName"),
-                f"The column {dotted} has another physicalName, but a column is named once.",
-                "Remove physicalName, or rename the column.",
-            )
+    @staticmethod
+    def _physical_name(declared: Mapping[str, Any]) -> str | None:
+        """The source's own name of the field, where it is another."""
+        given = declared.get("physicalName")
+        return None if given in (None, declared.get("name")) else str(given)
 
     @staticmethod
     def _primary_key(declared: Mapping[str, Any]) -> int | None:

@@ -13,12 +13,24 @@ from typing import Any
 
 from platform_resources.contracts.durations import parse_duration
 from platform_resources.contracts.findings import Findings, close_match, show
+from platform_resources.contracts.slices import CADENCES, read_start
+from platform_resources.contracts.sources import (
+    COMPRESSIONS,
+    FORMATS,
+    LANDED_KINDS,
+    read_complete,
+    read_dialect,
+    read_encoding,
+    read_overlap,
+    read_paging,
+    read_query,
+)
 from platform_resources.contracts.yaml_source import DocumentPath
 
 WRITE_MODES = ("append", "overwrite", "merge")
 MERGE_STRATEGIES = ("auto", "merge-on-read", "copy-on-write")
 INCREMENTALS = ("append", "key", "partition", "full")
-SOURCE_KINDS = ("stream", "files", "xml_dump", "sql_dump", "database", "http", "platform")
+SOURCE_KINDS = ("stream", *LANDED_KINDS, "platform")
 ENGINES = ("duckdb", "spark")
 SCOPES = ("commit", "partition", "table")
 _FILE_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([MG])i?B", re.IGNORECASE)
@@ -126,6 +138,7 @@ NAMES: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
         "maxEventBytes": _positive,
         "targetFileSize": _file_bytes,
         "timeTravel": _history,
+        "validity": _flag,
         "additionalProperties": _open,
         "eventSchema": _schema,
     },
@@ -136,6 +149,21 @@ NAMES: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
         "stream": _text,
         "topics": _texts,
         "schemaTitle": _text,
+        "start": read_start,
+        "cadence": _one_of(*CADENCES),
+        "format": _one_of(*FORMATS),
+        "compression": _one_of(*COMPRESSIONS),
+        "encoding": read_encoding,
+        "dialect": read_dialect,
+        "complete": read_complete,
+        "table": _text,
+        "query": read_query,
+        "cursor": _text,
+        "overlap": read_overlap,
+        "records": _text,
+        "paging": read_paging,
+        "cursorParameter": _text,
+        "budget": parse_duration,
     },
     "column": {
         "partitionTransform": _text,
@@ -197,6 +225,14 @@ def _example(name: str) -> str:
         "eventTime": "meta.dt",
         "deleteMarker": "is_deleted or op=d",
         "objective": "0.99",
+        "validity": "true",
+        "start": "2026-01-01",
+        "dialect": '{delimiter: ";", null: ["", NULL]}',
+        "complete": '10 seconds, or {marker: "{name}.done"}',
+        "paging": "{style: page, parameter: page, size: 100, sizeParameter: per_page}",
+        "overlap": "10 minutes",
+        "budget": "5 minutes",
+        "encoding": "utf-8",
     }
     return f"Write e.g. {examples[name]}." if name in examples else "Give it a value that docs/contracts.md lists."
 

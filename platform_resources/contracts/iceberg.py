@@ -45,6 +45,32 @@ STREAM_COLUMNS: tuple[NestedField, ...] = (
 )
 EXTRA_COLUMN = NestedField(7, "_extra", StringType(), required=False, doc="Fields that the contract does not declare, JSON text.")
 
+
+_FILE = NestedField(1, "_file", StringType(), required=True, doc="Name of the delivery: a file below its root, a slice, a cursor.")
+_FILE_HASH = NestedField(
+    2, "_file_hash", StringType(), required=True, doc="Version of the delivery: hash of a file, instant of a snapshot."
+)
+_LINE = NestedField(3, "_line", LongType(), required=False, doc="Line or record number in the delivery, from 1.")
+_LANDED_AT = NestedField(5, "_landed_at", TimestamptzType(), required=True, doc="When the platform wrote the row, UTC.")
+_VALIDITY = (
+    NestedField(6, "_valid_from", TimestamptzType(), required=True, doc="Start of the slice with which the row came to hold, UTC."),
+    NestedField(7, "_valid_to", TimestamptzType(), required=False, doc="Start of the slice with which it no longer held; null: it holds."),
+)
+
+
+def landed_columns(contract: Contract) -> tuple[NestedField, ...]:
+    """The platform's own columns of a landed product, after the contract's."""
+    slices = contract.slices
+    of_slices = () if slices is None else (slice_column(contract),)
+    return (_FILE, _FILE_HASH, _LINE, *of_slices, _LANDED_AT, *(_VALIDITY if contract.validity else ()))
+
+
+def slice_column(contract: Contract, *, required: bool = True) -> NestedField:
+    """The column `_slice` of a product with slices: a date, of hourly ones a timestamp."""
+    kind = contract.slices.column_type if contract.slices is not None else DateType()
+    return NestedField(4, "_slice", kind, required=required, doc="Start of the slice that the row came with.")
+
+
 # How rows become files; how a table's metadata is kept is `lakehouse.catalog`'s. These keys we set and keep; any other key on a table is a
 # foreigner's and stays untouched.
 TABLE_PROPERTIES: Mapping[str, str] = {
@@ -138,10 +164,21 @@ def table_schema(contract: Contract) -> Schema:
     fields = [NestedField(0, c.name, _fresh(c), required=c.required, doc=c.description or None) for c in contract.columns]
     if contract.is_stream:
         fields += [*STREAM_COLUMNS, *([EXTRA_COLUMN] if contract.open else [])]
+    elif contract.lands:
+        fields += landed_columns(contract)
     numbered = [field.model_copy(update={"field_id": index}) for index, field in enumerate(fields, start=1)]
     schema = assign_fresh_schema_ids(_Numbering().schema(numbered))
-    keys = [schema.find_field(name).field_id for name in contract.primary_key]
+    keys = [schema.find_field(name).field_id for name in identifiers(contract)]
     return Schema(*schema.fields, schema_id=0, identifier_field_ids=keys)
+
+
+def identifiers(contract: Contract) -> tuple[str, ...]:
+    """The columns that tell the table's rows apart: the primary key, with the slice or start of validity where a key stands in each."""
+    if not contract.primary_key or not contract.lands:
+        return contract.primary_key
+    if contract.validity:
+        return (*contract.primary_key, "_valid_from")
+    return contract.primary_key if contract.slices is None or contract.write_mode == "merge" else (*contract.primary_key, "_slice")
 
 
 def _fresh(column: Column) -> IcebergType:
@@ -184,26 +221,33 @@ class _Numbering:
 
 
 def partition_columns(contract: Contract) -> tuple[tuple[str, str], ...]:
-    """Partition sources in order as (dotted column, transform text); a stream without any is partitioned by day of its event time."""
+    """Partition sources in order as (dotted column, transform text).
+
+    A stream without any is partitioned by day of its event time; a product with slices by them first, unless its rows are merged.
+    """
     declared = [(c.partition_position, path, c.partition_transform) for path, c in contract.walk() if c.partition_transform is not None]
     positioned = sorted(declared, key=lambda entry: entry[0] if entry[0] >= 0 else len(declared) + 1_000_000)
     found = tuple((path, transform) for _, path, transform in positioned if transform is not None)
+    if contract.slices is not None and contract.write_mode != "merge":
+        return (("_slice", "hour" if contract.slices.cadence == "hourly" else "identity"), *found)
     return found or (((contract.event_time, "day"),) if contract.is_stream else ())
 
 
 def aging_columns(contract: Contract) -> tuple[str, ...]:
     """The columns by which rows age, dotted; a row is past its retention when one of them is.
 
-    The promise's own, else a stream's event time, else a partition source that is a date or timestamp. A stream's rows age by the log's
-    time too: the event's may be missing or lie in the future. Empty where no retention is promised or nothing can tell.
+    The promise's own, else the event time, else the slice, else a partition source that is a date or timestamp. A stream's rows age by
+    the log's time too: the event's may be missing or lie in the future. Empty where no retention is promised or nothing can tell.
     """
     if contract.sla.retention is None:
         return ()
     named: tuple[str, ...]
     if contract.sla.retention_column is not None:
         named = (contract.sla.retention_column,)
-    elif contract.is_stream:
+    elif contract.is_stream or (contract.lands and contract.event_time):
         named = (contract.event_time,)
+    elif contract.slices is not None:
+        named = ("_slice",)
     else:
         times = (DateType, TimestampType, TimestamptzType)
         named = tuple(path for path, _ in partition_columns(contract) if isinstance(contract.column(path).type, times))[:1]

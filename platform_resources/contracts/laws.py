@@ -24,6 +24,7 @@ from platform_resources.contracts.domains import CLASSIFICATIONS
 from platform_resources.contracts.findings import Findings, a, did_you_mean, show
 from platform_resources.contracts.iceberg import aging_columns, parse_sort_term
 from platform_resources.contracts.json_schema import column_event_schema, event_schema
+from platform_resources.contracts.landing_laws import check_landing
 from platform_resources.contracts.model import Column, Contract
 from platform_resources.contracts.yaml_source import DocumentPath
 
@@ -236,7 +237,7 @@ def _sort_order(contract: Contract, findings: Findings) -> None:
 def _stream(contract: Contract, findings: Findings) -> None:
     if not contract.is_stream:
         for name in ("dedupeKey", "dedupeWindow", "eventTime", "watermarkDelay", "loud", "maxEventBytes"):
-            if _at(contract, name) != _SCHEMA:
+            if _at(contract, name) != _SCHEMA and not (contract.lands and name == "eventTime"):
                 findings.warning(
                     "contract-custom-misplaced",
                     _at(contract, name),
@@ -287,6 +288,18 @@ def _schema_fault(schema: dict[str, Any]) -> str | None:
     except (ValueError, jsonschema_rs.ReferencingError) as error:
         return " ".join(str(getattr(error, "message", error)).split()).rstrip(".")[:160]
     return None
+
+
+def _physical_names(contract: Contract, findings: Findings) -> None:
+    """Only where rows come from elsewhere can a field have another name there; an event's fields are the columns."""
+    for path, column in contract.walk():
+        if column.physical_name is not None and not contract.lands:
+            findings.error(
+                "contract-physical-name",
+                (*_path_of_line(contract, column), "physicalName"),
+                f"The column {path} has another physicalName, but a column is named once.",
+                "Remove physicalName, or rename the column.",
+            )
 
 
 def _partitions(contract: Contract, findings: Findings) -> None:
@@ -375,5 +388,6 @@ def _aging(contract: Contract, findings: Findings) -> None:
 
 
 _LAWS: tuple[Callable[[Contract, Findings], None], ...] = (
-    _primary_key, _modes, _merge, _sort_order, _stream, _event_schema, _partitions, _descriptions, _classifications, _promises,
+    _primary_key, _modes, _merge, _sort_order, _stream, check_landing, _event_schema, _physical_names, _partitions, _descriptions,
+    _classifications, _promises,
 )  # fmt: skip

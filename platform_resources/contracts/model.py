@@ -17,7 +17,11 @@ from typing import Any, Literal
 
 from pyiceberg.types import IcebergType
 
+from platform_resources.contracts.slices import Slices
+from platform_resources.contracts.sources import LANDED_KINDS, SourceSpec
 from platform_resources.errors import PlatformError
+
+__all__ = ["Check", "Column", "Contract", "Domain", "Sla", "SourceSpec", "Support"]
 
 Severity = Literal["error", "warning"]
 Scope = Literal["commit", "partition", "table"]
@@ -62,6 +66,7 @@ class Column:
     extra_schema: Mapping[str, Any] = field(default_factory=dict)
     json_schema: Mapping[str, Any] = field(default_factory=dict)
     business_name: str | None = None
+    physical_name: str | None = None
     unique: bool = False
     partitioned: bool = False
     partition_position: int = -1
@@ -71,6 +76,11 @@ class Column:
     def event_name(self) -> str:
         """The field's name in an event: `$schema` for the column `_schema`, else the column's name."""
         return "$schema" if self.name == "_schema" else self.name
+
+    @property
+    def source_name(self) -> str:
+        """The field's name where the rows come from: ODCS `physicalName`, else the column's."""
+        return self.physical_name or self.event_name
 
     @property
     def is_pii(self) -> bool:
@@ -87,18 +97,6 @@ class Column:
         yield path, self
         for child in self.children():
             yield from child.walk(path)
-
-
-@dataclass(frozen=True)
-class SourceSpec:
-    """Where a source-aligned product's rows come from. Hosts and secrets are the profile's, never here."""
-
-    kind: str
-    stream: str | None = None
-    topics: tuple[str, ...] = ()
-    connection: str | None = None
-    path: str | None = None
-    line: int = 0
 
 
 @dataclass(frozen=True)
@@ -168,7 +166,8 @@ class Support:
 class Contract:
     """One product: what its table holds, how it is written, what it promises and who answers for it.
 
-    `columns` are those declared; a stream's own columns (`_topic`, ...) are added by `iceberg.table_definition`. `document` is the
+    `columns` are those declared; the platform's own (`_topic`, `_file`, ...) are added by `iceberg.table_definition`.
+    `event_time` is empty for a landed product that names none. `document` is the
     YAML as read, `lines` maps a path in it (tuple of keys and indices) to its line.
     """
 
@@ -192,6 +191,7 @@ class Contract:
     merge_strategy: str = "auto"
     sequence: tuple[str, ...] = ()
     delete_marker: tuple[str, str | None] | None = None
+    validity: bool = False
     sort_order: tuple[str, ...] = ()
     dedupe_key: str = "meta.id"
     dedupe_window: timedelta = timedelta(minutes=60)
@@ -233,6 +233,16 @@ class Contract:
     def is_stream(self) -> bool:
         """Whether the rows come from the event log."""
         return self.source is not None and self.source.kind == "stream"
+
+    @property
+    def lands(self) -> bool:
+        """Whether the rows come from deliveries: files, dumps, tables of a database, pages of an API."""
+        return self.source is not None and self.source.kind in LANDED_KINDS
+
+    @property
+    def slices(self) -> Slices | None:
+        """The slices that deliveries belong to; None where they have none."""
+        return self.source.slices if self.source is not None else None
 
     @property
     def event_title(self) -> str:
@@ -286,6 +296,7 @@ class Contract:
             self.write_mode, self.incremental, self.incremental_key, self.sort_order, self.dedupe_key, self.dedupe_window.total_seconds(),
             self.event_time, self.watermark_delay.total_seconds(), self.max_event_bytes, self.closed, self.extra_schema, self.json_schema,
             *((self.sequence, self.delete_marker) if self.sequence or self.delete_marker else ()),
+            *((self.source.options, self.source.slices, self.validity) if self.source is not None and self.lands else ()),
         )  # fmt: skip
         text = json.dumps([columns, modes, rules], sort_keys=True, default=str, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
@@ -298,7 +309,7 @@ def _fingerprint_of(column: Column) -> list[Any]:
         column.name, kind, column.required, column.is_json, column.enum, dict(column.options), column.closed, column.must_be_present,
         column.extra_schema, column.json_schema,
         column.primary_key, column.partition_transform, column.partitioned, column.partition_position, column.metrics, column.is_pii,
-        [_fingerprint_of(child) for child in column.children()],
+        [_fingerprint_of(child) for child in column.children()], *([column.physical_name] if column.physical_name else []),
     ]  # fmt: skip
 
 

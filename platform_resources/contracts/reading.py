@@ -13,11 +13,13 @@ from platform_resources.contracts.custom import read_custom
 from platform_resources.contracts.domains import load_yaml
 from platform_resources.contracts.durations import parse_duration
 from platform_resources.contracts.findings import Findings, show
+from platform_resources.contracts.landing_laws import landed_source
 from platform_resources.contracts.laws import check_laws
-from platform_resources.contracts.model import Check, Column, Contract, Domain, Scope, Sla, SourceSpec
+from platform_resources.contracts.model import Check, Column, Contract, Domain, Scope, Sla
 from platform_resources.contracts.odcs import check_standard
 from platform_resources.contracts.people import read_support, read_team
 from platform_resources.contracts.rules import RuleReader
+from platform_resources.contracts.sources import LANDED_KINDS, SourceSpec
 from platform_resources.contracts.yaml_source import DocumentPath
 from platform_resources.errors import Problem
 
@@ -130,7 +132,9 @@ def _compile(document: Mapping[str, Any], path: Path, domain: Domain, lines: Map
     source, title = _source(document, findings)
     is_stream = source is not None and source.kind == "stream"
     incremental = custom.get("incremental", "append" if is_stream else "full")
-    write_mode = custom.get("writeMode") or ("append" if incremental == "append" else "merge" if incremental == "key" else "overwrite")
+    lands = source is not None and source.kind in LANDED_KINDS
+    validity = custom.get("validity", False)
+    write_mode = custom.get("writeMode") or _write_mode(source, incremental, validity=validity)
     primary_key = _primary_key(columns)
     words = document.get("description") or {}
     extra = custom.get("additionalProperties", False)
@@ -155,10 +159,11 @@ def _compile(document: Mapping[str, Any], path: Path, domain: Domain, lines: Map
         merge_strategy=custom.get("mergeStrategy", "auto"),
         sequence=custom.get("sequence", ()),
         delete_marker=custom.get("deleteMarker"),
+        validity=validity,
         sort_order=custom.get("sortOrder", ()),
         dedupe_key=custom.get("dedupeKey", "meta.id"),
         dedupe_window=custom.get("dedupeWindow", timedelta(minutes=60)),
-        event_time=custom.get("eventTime", "meta.dt"),
+        event_time=custom.get("eventTime", "" if lands else "meta.dt"),
         watermark_delay=custom.get("watermarkDelay", timedelta(0)),
         loud=custom.get("loud", False),
         max_event_bytes=custom.get("maxEventBytes", 1_048_576),
@@ -177,6 +182,13 @@ def _compile(document: Mapping[str, Any], path: Path, domain: Domain, lines: Map
         document=document,
         lines=lines,
     )
+
+
+def _write_mode(source: SourceSpec | None, incremental: str, *, validity: bool) -> str:
+    """How the table is written where the contract does not say."""
+    if source is not None and source.kind in LANDED_KINDS:
+        return "merge" if validity else "overwrite" if source.slices is not None else "append"
+    return "append" if incremental == "append" else "merge" if incremental == "key" else "overwrite"
 
 
 def _text(value: object) -> str:
@@ -229,6 +241,9 @@ def _source(document: Mapping[str, Any], findings: Findings) -> tuple[SourceSpec
                 f"The server {server['server']} has a source but the type {server['type']}.",
                 "Write type: custom.",
             )
+        if custom["source"] in LANDED_KINDS:
+            found = landed_source(custom["source"], custom, path, findings)
+            continue
         stream, title = custom.get("stream"), custom.get("schemaTitle")
         if custom["source"] == "stream" and stream is None:
             findings.error("contract-stream-missing", path, "The source is a stream but none is named.", "Add the custom property stream.")
