@@ -186,7 +186,7 @@ status: draft
 """
 FILES = """\
 servers:
-  - {server: files, type: custom, customProperties: [{property: source, value: files}, {property: path, value: x}]}
+  - {server: tests, type: custom, customProperties: [{property: source, value: platform}]}
 """
 INPUT = """\
       - {name: id, logicalType: integer, required: true, primaryKey: true, primaryKeyPosition: 1}

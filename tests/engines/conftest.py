@@ -40,7 +40,7 @@ description: {{purpose: A test.}}
 """
 FILES = """\
 servers:
-  - {server: files, type: custom, customProperties: [{property: source, value: files}, {property: path, value: x}]}
+  - {server: tests, type: custom, customProperties: [{property: source, value: platform}]}
 """
 ORDERS = """\
       - {name: order_id, logicalType: integer, required: true, primaryKey: true, primaryKeyPosition: 1}

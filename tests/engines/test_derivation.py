@@ -35,7 +35,7 @@ LIST = """\
 """
 FILES = """\
 servers:
-  - {server: files, type: custom, customProperties: [{property: source, value: files}, {property: path, value: x}]}
+  - {server: tests, type: custom, customProperties: [{property: source, value: platform}]}
 """
 D = Decimal
 

@@ -20,7 +20,7 @@ from platform_resources.engines.transform import Transform
 
 FILES = """\
 servers:
-  - {server: files, type: custom, customProperties: [{property: source, value: files}, {property: path, value: x}]}
+  - {server: tests, type: custom, customProperties: [{property: source, value: platform}]}
 """
 INPUT = """\
       - {name: id, logicalType: integer}
