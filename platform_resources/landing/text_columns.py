@@ -81,8 +81,8 @@ class TextColumns:
         """The rows that every column can hold, and the others refused with the first column at fault.
 
         Args:
-            columns: text by column name, equally long, null where there is no value; bytes where they need not be text. A column that
-                is missing is null.
+            columns: text by column name, equally long, null where there is no value; bytes where they need not be text, or the column's own
+                Arrow type already. A column that is missing is null.
             lines: int64, where each row stood.
             raw: what stood at a row, by its index.
         """
@@ -132,6 +132,8 @@ class _Reading:
     def read(self, texts: pa.Array) -> tuple[pa.Array, list[Fault]]:
         """The column's array, null where a value is at fault, and the faults."""
         faults: list[Fault] = []
+        if texts.type == self.kind and not self.is_text:
+            return texts, []
         if pa.types.is_binary(texts.type) or pa.types.is_large_binary(texts.type) or pa.types.is_fixed_size_binary(texts.type):
             if self.is_bytes:
                 return self._bytes(texts)
