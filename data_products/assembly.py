@@ -53,8 +53,8 @@ def domain_definitions(package: str, *, settings: Settings | None = None, overri
     """
     given = dict(overrides or {})
     io_manager, spark = given.pop("io_manager", None), given.pop("spark", None)
-    parts = Parts(settings or load_settings(), **given)
     domain = package.rpartition(".")[2]
+    parts = Parts((settings or load_settings()).model_copy(update={"domain": domain}), **given)
     _refuse_second_location(domain, parts.settings)
     location = _read_location(domain, parts)
     streams = [contract for contract in location.others if contract.is_stream]

@@ -44,6 +44,7 @@ class Settings(BaseSettings):
 
     profile: Literal["embedded", "stack", "production"] = Field("embedded", description="Which set of components is used.")
     project: Path = Field(default_factory=find_project, description="Folder of workspace.yaml and data_products/.")
+    domain: str | None = Field(None, description="Domain that reads, where a product names its readers; a location reads as its own.")
     home: Path = Field(Path(".sdp"), description="State of this instance; a relative path lies in the project.")
     cache: Path = Field(default_factory=_user_cache, description="Artifacts of real components, shared by all homes of this user.")
     event_log: Literal["local", "kafka"] | None = Field(None, description="Event log; default local when embedded, else kafka.")

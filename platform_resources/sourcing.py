@@ -17,6 +17,7 @@ from sqlglot import exp
 
 from platform_resources.config import Settings, load_settings
 from platform_resources.contracts.model import Contract
+from platform_resources.contracts.readers import require_reader
 from platform_resources.contracts.registry import Registry
 from platform_resources.engines.duck import connect, qualified_name, reach_warehouse, session
 from platform_resources.engines.sql import close_candidates, parse_query, read_duckdb_error, referenced_tables
@@ -41,11 +42,12 @@ _REFUSED_FUNCTIONS = frozenset(
 
 @dataclass(frozen=True)
 class Source:
-    """One product at one snapshot (default: its newest at the time of reading)."""
+    """One product at one snapshot (default: its newest at the time of reading), as the domain `reader` may have it."""
 
     contract: Contract
     lakehouse: Lakehouse
     when: int | datetime | str | None = None
+    reader: str | None = None
 
     def at(self, when: int | datetime | str) -> Source:
         """The product as it was: a snapshot id, a time (UTC when it has no zone), ISO-8601 text of one, or as a branch or tag has it.
@@ -59,7 +61,7 @@ class Source:
         """A DuckDB relation, on `con` (which must have the iceberg extension) or on a session of its own.
 
         Raises:
-            PlatformError: `product-not-materialised`, `snapshot-unknown`, `branch-unknown`.
+            PlatformError: `product-not-materialised`, `snapshot-unknown`, `branch-unknown`, `reader-refused`, `reader-untold`.
         """
         table, snapshot = self._pinned()
         if con is not None:
@@ -96,6 +98,7 @@ class Source:
         return scan(session or spark_session(settings), settings, self.contract.identifier, snapshot)
 
     def _pinned(self) -> tuple[Table, int | None]:
+        require_reader(self.contract, self.reader)
         table = self.lakehouse.table(self.contract.identifier)
         if table is None:
             raise not_materialised(self.contract)
@@ -110,15 +113,24 @@ def not_materialised(contract: Contract) -> PlatformError:
     return PlatformError("product-not-materialised", f"{contract.key} has no table yet.", f"Make it with `{made}`.")
 
 
-def source(key: str, *, settings: Settings | None = None, registry: Registry | None = None, lakehouse: Lakehouse | None = None) -> Source:
+def source(
+    key: str,
+    *,
+    settings: Settings | None = None,
+    registry: Registry | None = None,
+    lakehouse: Lakehouse | None = None,
+    reader: str | None = None,
+) -> Source:
     """A product by its key `domain/product`; without arguments, of the platform that the environment describes.
+
+    `reader` is the domain that reads, where the product says who may; default: that of the settings (`SDP_DOMAIN`).
 
     Raises:
         PlatformError: `product-unknown`.
     """
     settings = settings or (lakehouse.settings if lakehouse is not None else load_settings())
     registry = registry or Registry.load(settings.project)
-    return Source(registry.get(key), lakehouse or Lakehouse(settings))
+    return Source(registry.get(key), lakehouse or Lakehouse(settings), reader=reader or settings.domain)
 
 
 def query(
@@ -129,6 +141,7 @@ def query(
     include_quarantine: bool = False,
     branch: str | None = None,
     lakehouse: Lakehouse | None = None,
+    reader: str | None = None,
 ) -> pa.Table:
     """Run one read-only query in which every product is a view `domain.product`.
 
@@ -142,15 +155,19 @@ def query(
         include_quarantine: let `domain.product__quarantine` be read; those tables hold what producers sent, unchecked.
         branch: a branch or tag; the products that have it are read there, all others at main.
         lakehouse: the catalog to use instead of the settings' own.
+        reader: the domain that asks; default that of the settings.
 
     Raises:
-        PlatformError: `query-refused`, `sql-syntax`, `sql-not-one-query`, `sql-bare-name`, `sql-three-part-name`, `sql-reads-file`,
+        PlatformError: `reader-refused`, `reader-untold`,
+            `query-refused`, `sql-syntax`, `sql-not-one-query`, `sql-bare-name`, `sql-three-part-name`, `sql-reads-file`,
             `product-unknown`, `product-not-materialised`, `branch-unknown`, `query-invalid`.
     """
     tree = parse_query(sql)
     names = list(dict.fromkeys(product_of(table) for table in referenced_tables(tree)))
     _refuse_functions(tree)
     lakehouse = lakehouse or Lakehouse(settings)
+    for name in names:
+        require_reader(registry.get(name.removesuffix(QUARANTINE)), reader or settings.domain)
     tables = {name: _table(name, registry, lakehouse, include_quarantine) for name in names}
     if branch is not None and not any(branch in table.metadata.refs for table in tables.values()):
         raise branch_unknown(branch, list(tables.values()))

@@ -27,8 +27,9 @@ SHOWN_ROWS = 40
 @click.option("--limit", type=click.IntRange(0), metavar="N", help=f"At most N rows; people see {SHOWN_ROWS} unless they say otherwise.")
 @click.option("--branch", metavar="NAME", help="Read what is on this branch or tag, e.g. refused/RUN; products without it at main.")
 @click.option("--include-quarantine", is_flag=True, help="Make the quarantine tables views too.")
+@click.option("--as", "reader", metavar="DOMAIN", help="The domain that asks, where a product names its readers; default SDP_DOMAIN.")
 @json_option
-def query_command(sql: str, limit: int | None, branch: str | None, include_quarantine: bool, as_json: bool) -> None:
+def query_command(sql: str, limit: int | None, branch: str | None, include_quarantine: bool, reader: str | None, as_json: bool) -> None:
     """Ask SQL (DuckDB's) over all products; each is a view domain.product. SQL may be - for stdin, or @FILE.
 
     Example: sdp query "select wiki_id, count(*) from mediawiki.page_change group by all"
@@ -38,7 +39,7 @@ def query_command(sql: str, limit: int | None, branch: str | None, include_quara
     settings = load_settings()
     with progress("asking"):
         registry = Registry.load(settings.project)
-        table = query(_sql_text(sql), settings, registry, include_quarantine=include_quarantine, branch=branch)
+        table = query(_sql_text(sql), settings, registry, include_quarantine=include_quarantine, branch=branch, reader=reader)
     if limit is not None:
         table = table.slice(0, limit)
     if as_json:

@@ -67,6 +67,7 @@ def _shown(settings: Settings, registry: Registry, contract: Contract) -> dict[s
         "topics": list(contract.source.topics) if contract.source else [],
         "support": [{"channel": s.channel, "tool": s.tool, "url": s.url} for s in contract.support],
         "tags": list(contract.tags),
+        "readers": None if contract.readers is None else list(contract.readers),
         "write_mode": contract.write_mode,
         "incremental": contract.incremental,
         "primary_key": list(contract.primary_key),
@@ -223,7 +224,8 @@ def _facts(shown: dict[str, Any]) -> list[tuple[str, Any]]:
     return [
         ("stream", shown["stream"]), ("owners", ", ".join(shown["owners"])),
         ("support", ", ".join(str(item["channel"]) for item in shown["support"])), ("promise", promise + kept),
-        ("class", shown["classification"]), ("primary key", ", ".join(shown["primary_key"])), ("inputs", ", ".join(shown["inputs"])),
+        ("class", shown["classification"]), ("readers", "" if shown["readers"] is None else ", ".join(shown["readers"])),
+        ("primary key", ", ".join(shown["primary_key"])), ("inputs", ", ".join(shown["inputs"])),
         ("consumers", ", ".join(shown["consumers"])), ("rows", shown["rows"]),
         ("snapshot", shown["snapshot_id"] and str(shown["snapshot_id"])),
         ("contract", shown["file"]),

@@ -80,6 +80,7 @@ class ColumnBuilder:
             physical_type=physical,
             is_json=is_json,
             enum=tuple(entry["value"] for entry in declared.get("enum") or ()),
+            examples=tuple(declared.get("examples") or ()),
             options=dict(declared.get("logicalTypeOptions") or {}),
             fields=fields,
             element=element,

@@ -306,6 +306,11 @@ def _promises(old: Contract, new: Contract) -> Iterator[Change]:
         yield Change("breaking", "", f"data is kept {show_duration(new.sla.retention)} instead of {was}")
     if old.sla.latency is not None and (new.sla.latency is None or new.sla.latency > old.sla.latency):
         yield Change("widening", "", f"the promised latency of {show_duration(old.sla.latency)} became {_length(new)}")
+    gone = sorted(set(old.readers) - set(new.readers)) if old.readers and new.readers else []
+    if gone or (old.readers is None and new.readers is not None):
+        yield Change("breaking", "", f"{' and '.join(gone) or 'who has no role'} may no longer read it")
+    elif old.readers != new.readers:
+        yield Change("widening", "", "more may read it")
     words = [(c.title, c.description, c.purpose, c.limitations, c.usage, c.status, c.owners, c.tags) for c in (old, new)]
     if words[0] != words[1]:
         yield Change("documentation", "", "title, words, status, owners or tags changed")

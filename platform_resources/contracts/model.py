@@ -48,6 +48,7 @@ class Column:
     physical_type: str | None = None
     is_json: bool = False
     enum: tuple[Any, ...] = ()
+    examples: tuple[Any, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     fields: tuple[Column, ...] = ()
     element: Column | None = None
@@ -167,8 +168,8 @@ class Contract:
     """One product: what its table holds, how it is written, what it promises and who answers for it.
 
     `columns` are those declared; the platform's own (`_topic`, `_file`, ...) are added by `iceberg.table_definition`.
-    `event_time` is empty for a landed product that names none. `document` is the
-    YAML as read, `lines` maps a path in it (tuple of keys and indices) to its line.
+    `readers` are the domains that may read it, None for everybody. `event_time` is empty for a landed product that names none.
+    `document` is the YAML as read, `lines` maps a path in it (tuple of keys and indices) to its line.
     """
 
     domain: str
@@ -211,6 +212,7 @@ class Contract:
     support: tuple[Support, ...] = ()
     tags: tuple[str, ...] = ()
     classification: str = "internal"
+    readers: tuple[str, ...] | None = None
     document: Mapping[str, Any] = field(default_factory=dict)
     lines: Mapping[tuple[str | int, ...], int] = field(default_factory=dict)
 

@@ -18,6 +18,7 @@ from platform_resources.contracts.laws import check_laws
 from platform_resources.contracts.model import Check, Column, Contract, Domain, Scope, Sla
 from platform_resources.contracts.odcs import check_standard
 from platform_resources.contracts.people import read_support, read_team
+from platform_resources.contracts.readers import declared_readers
 from platform_resources.contracts.rules import RuleReader
 from platform_resources.contracts.sources import LANDED_KINDS, SourceSpec
 from platform_resources.contracts.yaml_source import DocumentPath
@@ -179,6 +180,7 @@ def _compile(document: Mapping[str, Any], path: Path, domain: Domain, lines: Map
         support=read_support(document.get("support") or [], ("support",), findings) or domain.support,
         tags=tuple(dict.fromkeys((*domain.defaults.get("tags", ()), *(document.get("tags") or ()), *(table.get("tags") or ())))),
         classification=_classification(columns, domain),
+        readers=declared_readers(document, domain.name),
         document=document,
         lines=lines,
     )

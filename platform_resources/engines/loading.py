@@ -18,6 +18,7 @@ INPUT_FAULTS = frozenset(
         "python-unknown-product",
         "python-input-broken",
         "python-unknown-source",
+        "reader-refused",
     }
 )
 """Codes of problems that may be the fault of an input's contract: a location with one of these loads, and only that product refuses."""

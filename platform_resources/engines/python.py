@@ -28,7 +28,7 @@ from pyiceberg.types import IcebergType, StructType
 from platform_resources.contracts.iceberg import table_definition
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.registry import Registry
-from platform_resources.engines.sql import key_columns, key_problems, shown_path, unknown_input
+from platform_resources.engines.sql import key_columns, key_problems, require_input, shown_path, unknown_input
 from platform_resources.engines.transform import ColumnSource, Engine, Transform
 from platform_resources.errors import PlatformError, Problem
 
@@ -248,6 +248,7 @@ def _read_inputs(given: object, contract: Contract, registry: Registry, where: s
             )
         if key not in registry.contracts:
             raise unknown_input(key, registry, file=where, line=line, kind="python")
+        require_input(key, contract, registry, file=where, line=line)
     return inputs
 
 

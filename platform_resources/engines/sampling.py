@@ -45,7 +45,7 @@ _WORDS = ("a", "b", "c", "d", "é")
 
 
 class RowSampler:
-    """Draws rows of one contract.
+    """Draws rows of one contract. A text is one of its column's `examples` where it has some.
 
     Args:
         contract: whose rows.
@@ -119,6 +119,8 @@ class RowSampler:
             high = column.options.get("maximum") if column is not None else None
             lowest = int(low) if low is not None else -1 if high is None or high < 0 else 0
             return min(lowest + number, int(high)) if high is not None else lowest + number
+        if isinstance(kind, StringType) and column is not None and column.examples:
+            return str(column.examples[number % len(column.examples)])
         if isinstance(kind, StringType):
             return self._text(number, column.options if column is not None else {}, column is not None and column.is_json)
         return _simple_value(kind, number, self.random)

@@ -24,6 +24,7 @@ from sqlglot.optimizer.scope import Scope, build_scope
 
 from platform_resources.contracts.iceberg import table_definition
 from platform_resources.contracts.model import Contract
+from platform_resources.contracts.readers import refusal_of
 from platform_resources.contracts.registry import Registry
 from platform_resources.engines.duck import aggregate_functions, create_empty_tables, offline_session
 from platform_resources.engines.tracing import function_name, non_deterministic, product_of, trace, value_sources
@@ -40,7 +41,7 @@ def read_sql(path: Path, contract: Contract, registry: Registry) -> Transform:
 
     Raises:
         PlatformError: `sql-unreadable`, `sql-not-one-query`, `sql-bare-name`, `sql-three-part-name`, `sql-reads-file`,
-            `sql-unknown-product`, `sql-input-broken`, `sql-reads-itself`, `sql-no-input`, with file and line.
+            `sql-unknown-product`, `sql-input-broken`, `reader-refused`, `sql-reads-itself`, `sql-no-input`, with file and line.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
@@ -180,10 +181,22 @@ def _inputs(tables: Sequence[exp.Table], contract: Contract, registry: Registry,
             )
         if key not in registry.contracts:
             raise unknown_input(key, registry, file=where, line=_line(table), kind="sql")
+        require_input(key, contract, registry, file=where, line=_line(table))
         inputs[key] = None
     if not inputs:
         raise PlatformError("sql-no-input", "The query reads no product.", "Name at least one domain.product in FROM.", file=where, line=1)
     return tuple(inputs)
+
+
+def require_input(key: str, contract: Contract, registry: Registry, *, file: str, line: int) -> None:
+    """Let pass an input that the product's domain may read.
+
+    Raises:
+        PlatformError: `reader-refused`, with the place in the transform that names it.
+    """
+    refused = refusal_of(registry.get(key), contract.domain)
+    if refused is not None:
+        raise PlatformError(refused.code, refused.message, refused.remedy, file=file, line=line)
 
 
 def unknown_input(key: str, registry: Registry, *, file: str, line: int, kind: str) -> PlatformError:
