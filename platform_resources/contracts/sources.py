@@ -52,13 +52,14 @@ class Complete:
 
 @dataclass(frozen=True)
 class FilesOptions:
-    """Files of rows. `format` and `compression` None: told by the file's suffix."""
+    """Files of rows. `format` and `compression` None: told by the file's suffix. `records`: the dotted path to the list in a JSON file."""
 
     format: str | None = None
     compression: str | None = None
     encoding: str = "utf-8"
     dialect: Dialect = Dialect()
     complete: Complete = Complete()
+    records: str | None = None
 
 
 @dataclass(frozen=True)
