@@ -14,7 +14,23 @@ from platform_resources.contracts.json_schema import event_schema
 from platform_resources.contracts.registry import Registry
 from platform_resources.engines.loading import check_transform, read_transform
 
-PRODUCTS = ("activity/edit_statistics", "activity/top_pages", "mediawiki/page_change", "mediawiki/recentchange", "trust_safety/reverts")
+TRAFFIC = (
+    "traffic/pageview",
+    "traffic/automated_actor",
+    "traffic/pageview_hourly",
+    "traffic/pageview_by_country",
+    "traffic/pageview_per_article",
+    "traffic/pageview_top",
+)
+PRODUCTS = (
+    "activity/edit_statistics",
+    "activity/top_pages",
+    "mediawiki/page_change",
+    "mediawiki/recentchange",
+    "traffic/webrequest",
+    "trust_safety/reverts",
+    *TRAFFIC,
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +56,7 @@ def test_product_is_active_documented_and_its_transform_valid(key: str, registry
 
 def test_incremental_products_are_traced_to_their_input(registry: Registry) -> None:
     """Without a trace every change would recompute everything."""
-    for key in ("activity/edit_statistics", "activity/top_pages", "trust_safety/reverts"):
+    for key in ("activity/edit_statistics", "activity/top_pages", "trust_safety/reverts", *TRAFFIC[1:]):
         transform = read_transform(registry.get(key), registry)
         assert transform is not None
         assert transform.keys.keys() == set(transform.inputs), transform.untraced
