@@ -311,6 +311,9 @@ def _properties(contract: Contract) -> dict[str, str]:
             properties[_METRICS + path] = "full"
     for column in contract.columns:
         _metrics(column, column.name, None, properties)
+    if contract.lands:
+        properties[_METRICS + "_file"] = "full"  # a corrected file replaces its rows: bounds tell which data files have any
+        properties[_METRICS + "_file_hash"] = "counts"
     if contract.is_stream:
         properties[_METRICS + "_event_hash"] = "counts"  # bounds of a hash prune nothing
         if contract.open:

@@ -176,6 +176,7 @@ class Merge:
         delete_keys: keys that go whatever their sequence.
         replace: rows of the batch replace all rows of their keys, whatever their sequence; a key may stand several times.
         deleted: of the batch's rows that are marked as deleted, keys and sequence.
+        covered: the batch has no key that `delete_keys` does not name, so its own keys, a row each, are not read.
     """
 
     keys: tuple[str, ...]
@@ -183,6 +184,7 @@ class Merge:
     delete_keys: pa.Table | None = None
     replace: bool = False
     deleted: pa.Table | None = None
+    covered: bool = False
     affected: KeySet | None = None
     ignored: int = 0
     _written: dict[str, Numbers] = field(default_factory=dict)
@@ -219,6 +221,7 @@ class Merge:
         return doomed, {path: positions for path, positions in late.items() if len(positions)}
 
     def _read_batch(self, io: FileIO, columns: KeyColumns, sequence: KeyColumns | None, files: Sequence[DataFile]) -> None:
+        files = () if self.covered else files
         read = [_read_keys(io, file.file_path, columns, sequence) for file in files]
         empty = columns.of_rows(empty_rows(arrow_schema_of(columns.narrow)))
         batch = pa.concat_tables([empty, *(keys for keys, _ in read)])

@@ -645,6 +645,7 @@ def stage_merge(
     keys: tuple[str, ...],
     delete_keys: pa.Table | None = None,
     replace_keys: bool = False,
+    covered: bool = False,
     fence: Fence = Fence(),
 ) -> StagedWrite:
     """Stage a merge by key in one snapshot, as the definition's `MergeRule` says; files without an affected key stay as they are.
@@ -662,12 +663,13 @@ def stage_merge(
         delete_keys: keys, one column per key column, whose rows go whether or not `data` has the key, and whatever their sequence.
         replace_keys: `data` are all rows of each key in `delete_keys` or `data`, several per key where no sequence is declared; they
             replace what the table has, whatever its sequence.
+        covered: `data` has no key that `delete_keys` does not name; memory then has none of its keys.
         fence: what must hold on the head.
 
     Raises:
         PlatformError: `merge-duplicate-key`, `key-unknown`, `key-missing`; also as `stage_append`.
     """
-    merge = Merge(keys, definition.merge, delete_keys, replace_keys)
+    merge = Merge(keys, definition.merge, delete_keys, replace_keys, covered=covered)
     return _stage_new(_Work(lakehouse, definition, stamp, fence, merge=merge), data)
 
 

@@ -33,12 +33,14 @@ ROLLED_BACK_FROM = "sdp.rolled-back-from"  # id of the former head, on the snaps
 ROLLED_BACK_TO = "sdp.rolled-back-to"
 EVENT_TIMES = "sdp.event-times"
 TOPIC_IDS = "sdp.topic-ids"
+REFUSED_DELIVERIES = "sdp.refused-deliveries"  # of a landed product's quarantine: which deliveries were refused whole, and how often
+LANDED_AT = "sdp.landed-at"  # when the rows of the write with the position were landed
 
 EXPIRED_RUNS = "sdp.expired-runs"  # table property; history that expired is part of main whatever is rolled back, so it needs no snapshot
 _MOST_RUNS = 1_000
 
 # What is read from the nearest ancestor that carries it: expiry keeps the way there.
-CARRIED = (POSITION, WATERMARK, EPOCH, CODE_VERSION, EVENT_TIMES, TOPIC_IDS)
+CARRIED = (POSITION, WATERMARK, EPOCH, CODE_VERSION, EVENT_TIMES, TOPIC_IDS, REFUSED_DELIVERIES, LANDED_AT)
 
 
 def format_instant(instant: datetime) -> str:

@@ -1,4 +1,5 @@
-"""A stream's quality rules at work: which rows of a batch are bad by themselves, and whether the batch as a whole may be published.
+"""Quality rules at work on what comes in, by stream or landed: which rows of a batch are bad by themselves, and whether the batch as a
+whole may be published.
 
 The rules' SQL comes from `contracts.quality`, the audit of a staged write from `engines.audit`. What becomes of a bad row or batch is
 the drain's decision.
@@ -33,11 +34,12 @@ class RowVerdicts:
 
 
 class StreamChecks:
-    """The rules of one stream that hold for each commit; rules of scope `table` run by cadence elsewhere and cannot block."""
+    """The rules that hold for each commit. On a stream, rules of scope `table` run by cadence elsewhere and cannot block."""
 
     def __init__(self, contract: Contract, settings: Settings, *, skip: Collection[str] = ()) -> None:
         self._contract, self._settings, self._skip = contract, settings, frozenset(skip)
-        mine = [check for check in contract.checks if check.scope != "table" and check.name not in self._skip]
+        every = not contract.is_stream
+        mine = [check for check in contract.checks if (every or check.scope != "table") and check.name not in self._skip]
         self._row_wise = tuple(check for check in mine if check.row_wise)
         self._whole = tuple(check for check in mine if not check.row_wise)
         self._rows_session: duckdb.DuckDBPyConnection | None = None
