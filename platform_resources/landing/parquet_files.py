@@ -7,7 +7,7 @@ then it is not what the contract says.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import orjson
 import pyarrow as pa
@@ -87,13 +87,18 @@ def _fits(given: pa.DataType, wanted: pa.DataType) -> bool:
         return pa.types.is_map(given) and _fits(given.key_type, wanted.key_type) and _fits(given.item_type, wanted.item_type)
     if pa.types.is_list(wanted):
         return (pa.types.is_list(given) or pa.types.is_large_list(given)) and _fits(given.value_type, wanted.value_type)
-    return any(same(given) and same(wanted) for same in _KINDS)
+    inexact = {_exactness(given), _exactness(wanted)} == {"decimal", "float"}
+    return not inexact and any(same(given) and same(wanted) for same in _KINDS)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(kind):
         return _plain(kind.value_type)
     return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+
+
+def _exactness(kind: pa.DataType) -> str:
+    return "decimal" if pa.types.is_decimal(kind) else "float" if pa.types.is_floating(kind) else ""
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -126,7 +131,7 @@ def _block(batch: pa.RecordBatch, contract: Contract, places: dict[str, int], fi
     if not faults:
         return Block(table, lines)
     refused = [
-        RefusedRecord(first + row, orjson.dumps(batch.slice(row, 1).to_pylist()[0], default=repr), reason, path, detail)
+        RefusedRecord(first + row, orjson.dumps(_row(batch.slice(row, 1)), default=repr), reason, path, detail)
         for row, (reason, path, detail) in sorted(faults.items())
     ]
     good = pa.array([row not in faults for row in range(batch.num_rows)], pa.bool_())
@@ -140,13 +145,25 @@ def _lossless(array: pa.Array, column: Column, faults: dict[int, tuple[str, str,
         return _cast(array, wanted)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         if len(array) == 1:
-            shown = str(array[0].as_py())
+            shown = str(_value(array))
             detail = f"{shown if len(shown) <= 80 else shown[:77] + '...'} does not fit into {column.type}: {error}"
             faults.setdefault(start, ("type-mismatch", column.name, detail))
             return pa.nulls(1, wanted)
         middle = len(array) // 2
         halves = [_lossless(array[:middle], column, faults, start), _lossless(array[middle:], column, faults, start + middle)]
         return pa.concat_arrays(halves)
+
+
+def _row(batch: pa.RecordBatch) -> dict[str, Any]:
+    return {name: _value(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+
+
+def _value(array: pa.Array) -> Any:
+    """The only value of an array; a moment in nanoseconds, which Python has not, as text."""
+    try:
+        return array[0].as_py()
+    except ValueError:
+        return str(array.cast(pa.string())[0].as_py()) if pa.types.is_timestamp(array.type) else repr(array[0])
 
 
 def _cast(array: pa.Array, wanted: pa.DataType) -> pa.Array:
@@ -156,6 +173,11 @@ def _cast(array: pa.Array, wanted: pa.DataType) -> pa.Array:
         return pa.ExtensionArray.from_storage(wanted, array.cast(wanted.storage_type))
     if pa.types.is_timestamp(wanted) and pa.types.is_timestamp(array.type) and wanted.tz is None and array.type.tz is not None:
         raise pa.ArrowInvalid("it has a time zone where none is allowed")
-    if pa.types.is_floating(array.type) and pa.types.is_decimal(wanted):
-        raise pa.ArrowInvalid("a float is no exact decimal")
-    return array.cast(wanted)
+    if pa.types.is_integer(array.type) and pa.types.is_decimal(wanted):
+        array = array.cast(pa.decimal128(20, 0))  # from there on by value, not by what the width could hold
+    cast = array.cast(wanted)
+    if wanted == pa.float32() and array.type == pa.float64():  # Arrow rounds
+        same = pc.or_(pc.equal(cast.cast(array.type), array), pc.is_nan(array))
+        if not pc.all(same, min_count=0).as_py():
+            raise pa.ArrowInvalid("it would be rounded")
+    return cast
