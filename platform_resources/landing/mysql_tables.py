@@ -186,7 +186,9 @@ class MysqlSession:
                 raise self._refused(error) from None
 
     def _text(self, value: str) -> str:
-        return f"'{self._connection.escape_string(value)}'"
+        from pymysql.converters import escape_string
+
+        return f"'{escape_string(value)}'"  # by backslashes, which the session's sql_mode allows
 
     def _refused(self, error: BaseException, *, connecting: bool = False) -> PlatformError:
         number = error.args[0] if error.args and isinstance(error.args[0], int) else 0

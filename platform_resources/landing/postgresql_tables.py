@@ -38,6 +38,7 @@ _SETTINGS = (
     "SET LOCAL bytea_output = 'hex'",
 )
 _BY_STATE = {"42P01": "table", "3F000": "table", "42501": "denied", "57014": "timeout", "25006": "writes", "3D000": "database"}
+_LOST = ("terminating connection", "server closed the connection", "connection to server", "SSL connection", "no connection to the server")
 _STATE = re.compile(r"SQLSTATE: (\w{5})")
 
 
@@ -183,12 +184,22 @@ class PostgresqlSession:
 
 
 def _without_state(said: str, *, connecting: bool) -> str:
-    """What was refused, by libpq's words: before a session stands there is no SQLSTATE."""
+    """What was refused, by libpq's words: before a session stands, and while rows come, there is no SQLSTATE."""
     if "authentication" in said or "pg_hba.conf" in said or re.search(r'role ".*" (does not exist|is not permitted)', said):
         return "login"
     if re.search(r'database ".*" does not exist', said):
         return "database"
-    lost = ("server closed the connection", "connection to server", "SSL connection has been closed", "no connection to the server")
+    if "canceling statement due to statement timeout" in said:
+        return "timeout"
+    if "in a read-only transaction" in said:
+        return "writes"
+    lost = (
+        "terminating connection",
+        "server closed the connection",
+        "connection to server",
+        "SSL connection has been closed",
+        "no connection to the server",
+    )
     return "away" if connecting or any(words in said for words in lost) else "failed"
 
 

@@ -83,7 +83,7 @@ class MariaDB(Service):
         accounts = [
             "FLUSH PRIVILEGES",  # without it the server that makes the folder knows no accounts
             "DELETE FROM mysql.global_priv WHERE User IN ('', 'root')",
-            f"CREATE DATABASE {DATABASE}",
+            f"CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4",  # the server that makes the folder has another default
             f"CREATE USER {USER}@'127.0.0.1' IDENTIFIED BY '{password}'",
             f"GRANT ALL PRIVILEGES ON *.* TO {USER}@'127.0.0.1' WITH GRANT OPTION",
         ]
