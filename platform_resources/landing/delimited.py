@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pv
@@ -22,7 +23,7 @@ from platform_resources.contracts.model import Contract
 from platform_resources.contracts.sources import Dialect
 from platform_resources.landing.pulled import Pulled
 from platform_resources.landing.source import Block, Delivery, DeliveryRefused, RefusedRecord
-from platform_resources.landing.text_columns import TextColumns
+from platform_resources.landing.text_columns import TextColumns, has_any
 
 BLOCK_BYTES = 4 << 20
 """Bytes parsed at once; a record is no longer than this."""
@@ -182,7 +183,7 @@ class _Text:
         lines, start, rows = self._lines, self._lines.current, fields.num_rows
         if heights is None and not between:
             lines.begin, lines.current = (start + rows - 1 if rows else lines.begin), start + rows
-            return _Numbers(pa.array(range(start, start + rows), pa.int64()), None), []
+            return _Numbers(pa.array(np.arange(start, start + rows)), None), []
         tall = heights or [1] * rows
         together, is_bad, at = list[int](), list[bool](), 0
         for behind, invalid in between:
@@ -202,7 +203,7 @@ class _Text:
             return None
         total = None
         for column in fields.columns:
-            if not pc.any(pc.match_substring_regex(column, "[\r\n]")).as_py():
+            if not has_any(column, b"\r\n"):
                 continue
             crs, lfs, both = (pc.count_substring(column, ending) for ending in ("\r", "\n", "\r\n"))
             breaks = pc.fill_null(pc.subtract(pc.add(crs, lfs), both), 0)

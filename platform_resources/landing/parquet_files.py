@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -127,7 +128,7 @@ def _block(batch: pa.RecordBatch, contract: Contract, places: dict[str, int], fi
                 faults.setdefault(row, ("schema-violation", column.name, "a value is required"))
         arrays.append(array)
     table = pa.table(arrays, names=[column.name for column in contract.columns])
-    lines = pa.array(range(first, first + batch.num_rows), pa.int64())
+    lines = pa.array(np.arange(first, first + batch.num_rows))
     if not faults:
         return Block(table, lines)
     refused = [

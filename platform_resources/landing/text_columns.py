@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -54,7 +55,6 @@ Fault = tuple[int, str, str]
 """Row, reason, detail."""
 
 _FEW = 16  # values below which halving on costs more than reading one by one
-_DAY_MICROS = 86_400_000_000
 _INTEGER = re.compile(r"([+-]?\d+)(?:\.0*)?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(:\d\d(?:[.,]\d+)?)?)?\s?(Z|z|UTC|[+-]\d\d(?::?\d\d)?)?", re.ASCII)
@@ -106,7 +106,7 @@ class TextColumns:
             RefusedRecord(lines[index].as_py(), raw(index), reason, path, detail)
             for index, (reason, path, detail) in sorted(faults.items())
         ]
-        good = pc.invert(pc.is_in(pa.array(range(rows), pa.int64()), value_set=pa.array(list(faults), pa.int64())))
+        good = pc.invert(pc.is_in(pa.array(np.arange(rows)), value_set=pa.array(list(faults), pa.int64())))
         return Block(table.filter(good), lines.filter(good), refused)
 
     def _whole(self, given: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -132,7 +132,7 @@ class _Reading:
     def read(self, texts: pa.Array) -> tuple[pa.Array, list[Fault]]:
         """The column's array, null where a value is at fault, and the faults."""
         faults: list[Fault] = []
-        if texts.type == self.kind and not self.is_text:
+        if texts.type == self.kind and not pa.types.is_string(texts.type):  # JSON is text that is still to be judged
             return texts, []
         if pa.types.is_binary(texts.type) or pa.types.is_large_binary(texts.type) or pa.types.is_fixed_size_binary(texts.type):
             if self.is_bytes:
@@ -190,8 +190,8 @@ def _without(array: pa.Array, indices: Iterable[int]) -> pa.Array:
     gone = pa.array(list(indices), pa.int64())
     if not len(gone):
         return array
-    keep = pc.invert(pc.is_in(pa.array(range(len(array)), pa.int64()), value_set=gone))
-    return array.take(pc.if_else(keep, pa.array(range(len(array)), pa.int64()), pa.scalar(None, pa.int64())))
+    keep = pc.invert(pc.is_in(pa.array(np.arange(len(array))), value_set=gone))
+    return array.take(pc.if_else(keep, pa.array(np.arange(len(array))), pa.scalar(None, pa.int64())))
 
 
 def _utf8(values: pa.Array, faults: list[Fault]) -> pa.Array:
@@ -221,7 +221,7 @@ def _fast(column: Column) -> Callable[[pa.Array], pa.Array] | None:
         case StringType():
             read: Callable[[pa.Array], pa.Array] | None = _as_it_is
         case IntegerType() | LongType():
-            read = lambda texts: _none_matches(texts, "x", "X").cast(target)  # noqa: E731
+            read = lambda texts: _none_has(texts, b"xX").cast(target)  # noqa: E731
         case FloatType() | DoubleType():
             read = lambda texts: _finite(texts.cast(target))  # noqa: E731
         case DecimalType() | BooleanType():
@@ -237,11 +237,23 @@ def _as_it_is(text: Any) -> Any:
     return text
 
 
-def _none_matches(texts: pa.Array, *parts: str) -> pa.Array:
-    """The texts, when none has one of the parts: Arrow reads 0x1F as a number."""
-    if any(pc.any(pc.match_substring(texts, part)).as_py() for part in parts):
+def _none_has(texts: pa.Array, characters: bytes) -> pa.Array:
+    """The texts, when none has one of the characters: Arrow reads 0x1F as a number."""
+    if has_any(texts, characters) and any(pc.any(pc.match_substring(texts, chr(one))).as_py() for one in characters):
         raise pa.ArrowInvalid("hexadecimal")
     return texts
+
+
+def has_any(texts: pa.Array, characters: bytes) -> bool:
+    """Whether one of the ASCII characters stands in one of the texts, told by their common buffer, a tenth of the time that matching takes.
+
+    A part of a longer array is told with its whole.
+    """
+    data = texts.buffers()[2]
+    if data is None:
+        return False
+    letters = np.frombuffer(data, np.uint8)
+    return any(bool((letters == character).any()) for character in characters)
 
 
 def _finite(numbers: pa.Array) -> pa.Array:
@@ -262,8 +274,8 @@ def _fast_moments(column: Column, pattern: str | None) -> Callable[[pa.Array], p
                 raise pa.ArrowInvalid("another form")
             texts = pc.replace_substring_regex(texts, iso[0], iso[1])
         if isinstance(column.type, DateType):
-            days = texts.cast(pa.timestamp("us") if iso is not None else pa.date32())
-            return _real(days.cast(pa.timestamp("us"))).cast(target)
+            days = texts.cast(pa.timestamp("us")) if iso is not None else texts.cast(target).cast(pa.timestamp("s"))
+            return _real(days).cast(target)
         if target.tz is None:
             return _real(texts.cast(target))
         try:
@@ -276,7 +288,8 @@ def _fast_moments(column: Column, pattern: str | None) -> Callable[[pa.Array], p
 
 def _real(moments: pa.Array) -> pa.Array:
     """The moments, when all are in year 1 or later: Arrow knows a year 0, Iceberg's readers do not."""
-    if moments.null_count != len(moments) and pc.min(moments.cast(pa.int64())).as_py() < FIRST_MICROS:
+    first = FIRST_MICROS if moments.type.unit == "us" else FIRST_MICROS // 1_000_000
+    if moments.null_count != len(moments) and pc.min(moments.cast(pa.int64())).as_py() < first:
         raise pa.ArrowInvalid("before year 1")
     return moments
 
