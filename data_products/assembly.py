@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 
 from data_products.derived_assets import IO_MANAGER, DerivedProduct, derived_asset, refusing_asset
+from data_products.landed_assets import landed_assets
 from data_products.maintenance_assets import maintenance_assets
 from data_products.stream_assets import stream_assets
 from io_managers.iceberg import IcebergIOManager
@@ -29,6 +30,7 @@ from platform_resources.runs import asset_key_parts
 from platform_resources.workspace import FILE_NAME, read_locations
 from sensors.alerts import alert_sensor
 from sensors.automation import automation_sensor
+from sensors.landing import landing_sensor
 from sensors.maintenance import maintenance_job, maintenance_schedule
 from sensors.streams import stream_sensor
 
@@ -59,11 +61,13 @@ def domain_definitions(package: str, *, settings: Settings | None = None, overri
     location = _read_location(domain, parts)
     streams = [contract for contract in location.others if contract.is_stream]
     own = [contract for contract in location.others if contract.source is not None and contract.source.kind == "platform"]
-    others = [contract for contract in location.others if contract not in streams and contract not in own]
+    landed = [contract for contract in location.others if contract.lands]
+    others = [contract for contract in location.others if contract not in streams and contract not in own and contract not in landed]
     jobs = [maintenance_job(own)] if own else []
     return dg.Definitions(
         assets=[
             *stream_assets(streams, parts),
+            *landed_assets(landed, parts),
             *maintenance_assets(own, parts),
             *(derived_asset(product) for product in location.derived),
             *(refusing_asset(contract, fault, parts) for contract, fault in location.faulty),
@@ -74,6 +78,7 @@ def domain_definitions(package: str, *, settings: Settings | None = None, overri
         schedules=[maintenance_schedule(job, own, parts) for job in jobs],
         sensors=[
             *([stream_sensor(domain, streams, parts)] if streams else []),
+            *([landing_sensor(domain, landed, parts)] if landed else []),
             *([automation_sensor(domain, location.derived, parts)] if location.derived else []),
             alert_sensor(domain, parts.registry),
         ],

@@ -203,9 +203,7 @@ class Reporter:
         )
 
     def _tell(self, commit: DrainCommit) -> None:
-        table = self._parts.lakehouse.table(self._contract.identifier)
         facts = {
-            **(table_facts(self._contract, table.location()) if table is not None else {}),
             "dagster/row_count": commit.table_rows,
             "sdp/snapshot_id": commit.snapshot_id,
             "sdp/rows": self._rows,
@@ -215,10 +213,21 @@ class Reporter:
         }
         if commit.watermark is not None:
             facts["sdp/watermark"] = dg.MetadataValue.timestamp(commit.watermark)
-        version = data_version(table) if table is not None else None
-        tags = {"dagster/data_version": version, "dagster/data_version_is_user_provided": "true"} if version else {}
-        self._context.log_event(dg.AssetMaterialization(asset_key=asset_key_parts(self._contract.key), metadata=facts, tags=tags))
+        tell_commit(self._context, self._contract, self._parts, facts)
         self._told_at, self._untold, self._rows, self._counts = self._clock(), None, 0, Counter()
+
+
+def tell_commit(
+    context: dg.AssetExecutionContext, contract: Contract, parts: Parts, facts: Mapping[str, Any], *, partition: str | None = None
+) -> None:
+    """Log a materialisation while the run goes on, with the table's facts and the version of its data."""
+    table = parts.lakehouse.table(contract.identifier)
+    known = table_facts(contract, table.location()) if table is not None else {}
+    version = data_version(table) if table is not None else None
+    tags = {"dagster/data_version": version, "dagster/data_version_is_user_provided": "true"} if version else {}
+    context.log_event(
+        dg.AssetMaterialization(asset_key=asset_key_parts(contract.key), metadata={**known, **facts}, tags=tags, partition=partition)
+    )
 
 
 def totals(report: DrainReport) -> dict[str, Any]:

@@ -17,7 +17,7 @@ FAILED_TAGS = "sdp-failed/"  # begins the name of each `failed_tag`
 FOREGROUND_TAG = "sdp/foreground"  # runs of `sdp ingest` and `sdp run`; the value is the process
 REPORT = "sdp/report"  # metadata of the observation that ends a drain: its totals
 SAMPLE = "sdp/sample"  # metadata of a check's result: some of the rows that break it, a line each, personal data masked
-DRAIN, TRANSFORM, MAINTAIN = "drain", "transform", "maintain"
+DRAIN, LAND, TRANSFORM, MAINTAIN = "drain", "land", "transform", "maintain"
 MAINTENANCE_POOL = "maintenance"  # its own, so that maintenance never stands in a transform's way
 REFUSED = "refused/"  # begins the name of each branch that keeps a refused write
 
@@ -40,7 +40,7 @@ def code_version(fingerprint: str, transform: str | None = None) -> str:
 
 
 def drain_tag(key: str) -> str:
-    """The tag, of value "1", of each drain run that takes the stream product `key`; one for each, since Dagster filters by equality."""
+    """The tag, of value "1", of each run that takes in the stream or landed product `key`; Dagster filters by equality."""
     return f"sdp-drain/{_dotted(key)}"
 
 
@@ -64,6 +64,11 @@ def drain_tags(keys: Sequence[str]) -> dict[str, str]:
     return {KIND_TAG: DRAIN, **_common(keys), **{drain_tag(key): "1" for key in keys}}
 
 
+def land_tags(key: str) -> dict[str, str]:
+    """Tags of a run that lands one product."""
+    return {KIND_TAG: LAND, **_common([key]), drain_tag(key): "1"}
+
+
 def transform_tags(key: str, *, code_version: str | None = None) -> dict[str, str]:
     """Tags of a run that computes one derived product."""
     code = {CODE_TAG: code_version} if code_version else {}
@@ -75,7 +80,7 @@ def _common(keys: Sequence[str]) -> dict[str, str]:
 
 
 def drain_lock(key: str) -> str:
-    """The lock that the drain of a stream product holds."""
+    """The lock that the drain of a stream product, or the landing of one, holds."""
     return f"drain:{key}"
 
 
@@ -95,12 +100,12 @@ def drain_op(domain: str, loud: str | None = None) -> str:
 
 
 def transform_op(key: str) -> str:
-    """Op of a derived product, as Dagster names the op of an asset."""
+    """Op of a derived or landed product, as Dagster names the op of an asset."""
     return key.replace("/", "__")
 
 
 def table_pool(key: str) -> str:
-    """Pool of a derived product: one writer per table."""
+    """Pool of a derived or landed product: one writer per table."""
     return f"table_{key.replace('/', '_')}"
 
 
@@ -115,6 +120,13 @@ def drain_config(
     config |= {"seconds": seconds} if seconds is not None else {}
     config |= {"accept_loss": True} if accept_loss else {}
     return {"ops": {op: {"config": config}}}
+
+
+def land_config(key: str, *, again: bool = False, retry: bool = False, skip_checks: Iterable[str] = ()) -> dict[str, Any]:
+    """Run configuration of a landing: `again` lands the run's slices also when they have landed; `retry` tries refused deliveries before
+    their rest is over; `skip_checks` are names of checks not to stop at.
+    """
+    return {"ops": {transform_op(key): {"config": {"again": again, "retry": retry, "skip_checks": sorted(skip_checks)}}}}
 
 
 def transform_config(key: str, *, partition: str | None = None, recompute: bool = False, engine: str | None = None) -> dict[str, Any]:

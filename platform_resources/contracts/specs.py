@@ -56,6 +56,19 @@ def freshness_policy(contract: Contract) -> dg.FreshnessPolicy | None:
     return dg.FreshnessPolicy.time_window(fail_window=fail, warn_window=warn if warn >= _SHORTEST_FRESHNESS else None)
 
 
+_CRON = {"hourly": "0 * * * *", "daily": "0 0 * * *", "weekly": "0 0 * * 1", "monthly": "0 0 1 * *", "yearly": "0 0 1 1 *"}
+
+
+def partitions_of(contract: Contract) -> dg.TimeWindowPartitionsDefinition | None:
+    """The slices as Dagster's partitions, the one that has begun and not ended among them; None without slices."""
+    slices = contract.slices
+    if slices is None:
+        return None
+    return dg.TimeWindowPartitionsDefinition(
+        start=slices.key(slices.start), fmt=slices.key_format, cron_schedule=_CRON[slices.cadence], timezone="UTC", end_offset=1
+    )
+
+
 def asset_check_specs(contract: Contract) -> list[dg.AssetCheckSpec]:
     """One asset check per quality rule; blocking ones are those of severity error."""
     return [
@@ -161,6 +174,8 @@ def _metadata(contract: Contract, registry: Registry) -> dict[str, Any]:
         metadata["sdp/on_call"] = ", ".join(domain.on_call)
     if contract.is_stream and contract.source is not None:
         metadata["sdp/stream"] = contract.source.stream or ""
+    elif contract.lands and contract.source is not None:
+        metadata["sdp/source"] = contract.source.kind
     else:
         metadata["sdp/incremental"] = contract.incremental
     for name in ("latency", "retention"):

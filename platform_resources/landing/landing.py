@@ -139,7 +139,8 @@ class Landing:
         lakehouse, settings: where to, how.
         run_id: names the run in stamps, quarantine rows and the branch of a refused write.
         source: where from; default: what the contract says.
-        keys: land the slices of these keys, also when they have landed before; default: what is new.
+        keys: land the slices of these keys only.
+        again: land the slices of `keys` also when they have landed.
         retry: try refused deliveries before their rest is over.
         skip_checks: rules not to evaluate, recorded in the stamp.
         on_commit: called after each commit of the main table.
@@ -155,6 +156,7 @@ class Landing:
         run_id: str,
         source: Source | None = None,
         keys: Sequence[str] | None = None,
+        again: bool = False,
         retry: bool = False,
         skip_checks: Sequence[str] = (),
         on_commit: Callable[[LandingCommit], None] | None = None,
@@ -163,7 +165,8 @@ class Landing:
         self.contract, self.lakehouse, self.settings, self.run_id = contract, lakehouse, settings, run_id
         self.source = source or open_source(contract, settings)
         self.report = LandingReport()
-        self._keys, self._retry, self._skip, self._clock = keys, retry or keys is not None, tuple(sorted(skip_checks)), clock
+        self._keys, self._again, self._retry, self._clock = keys, again, retry or again, clock
+        self._skip = tuple(sorted(skip_checks))
         self._on_commit = on_commit
         self._definition, self._quarantine = table_definition(contract), quarantine_definition(contract)
         self._checks = StreamChecks(contract, settings, skip=self._skip)
@@ -192,7 +195,7 @@ class Landing:
 
     def _land_all(self, stop: threading.Event) -> None:
         state, listed_at = self._state(), self._clock()
-        found = units(self.contract, self.source, landed_of(self.contract, state.position), self._keys)
+        found = units(self.contract, self.source, landed_of(self.contract, state.position), self._keys, again=self._again)
         self._note_absent(found)
         left = 0
         for number, unit in enumerate(found):
@@ -212,7 +215,7 @@ class Landing:
 
     def _note_absent(self, found: Sequence[Unit]) -> None:
         slices = self.contract.slices
-        if self._keys is not None and slices is not None:
+        if self._keys is not None and self._again and slices is not None:
             have = {unit.slice for unit in found}
             self.report.absent = [key for key in self._keys if slices.at(key) not in have]
 

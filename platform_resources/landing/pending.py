@@ -48,21 +48,22 @@ def whole_slices(contract: Contract) -> bool:
     return contract.slices is not None and (contract.write_mode == "overwrite" or contract.validity)
 
 
-def units(contract: Contract, source: Source, landed: Landed, keys: Collection[str] | None = None) -> list[Unit]:
+def units(contract: Contract, source: Source, landed: Landed, keys: Collection[str] | None = None, *, again: bool = False) -> list[Unit]:
     """What is to land, oldest slice first.
 
-    With `keys` the slices of these keys, whether or not they have landed. A slice that lands whole comes with all of its deliveries as
-    soon as one of them is new.
+    With `keys` only the slices of these keys; with `again` also those that have landed. A slice that lands whole comes with all of its
+    deliveries as soon as one of them is new.
     """
     slices = contract.slices
     if slices is None:
         return [Unit((delivery,)) for delivery in source.pending(landed)]
-    found = list(source.pending(landed if keys is None else {}))
-    wanted = {delivery.slice for delivery in found} if keys is None else {slices.at(key) for key in keys}
-    wanted = {start for start in wanted if start is not None and start >= slices.start}
-    if keys is None and wanted and whole_slices(contract):
+    found = list(source.pending({} if again else landed))
+    wanted = {delivery.slice for delivery in found if delivery.slice is not None and delivery.slice >= slices.start}
+    if keys is not None:
+        wanted &= {slices.at(key) for key in keys}
+    if wanted and not again and whole_slices(contract):
         found = list(source.pending({}))
-    by_slice: dict[datetime, list[Delivery]] = {start: [] for start in sorted(start for start in wanted if start is not None)}
+    by_slice: dict[datetime, list[Delivery]] = {start: [] for start in sorted(wanted)}
     for delivery in found:
         if delivery.slice is not None and delivery.slice in by_slice:
             by_slice[delivery.slice].append(delivery)

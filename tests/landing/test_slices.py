@@ -69,7 +69,7 @@ def test_asked_for_slices_land_again_and_absent_ones_are_named(shop: Shop) -> No
     shop.files.update({f"2026-01-0{day}/a.csv": [(day, "new")] for day in (1, 2, 4)})
     shop.land()
     shop.drops.reads.clear()
-    report = shop.land(keys=partition_keys(shop.contract, "2026-01-02..2026-01-04"))
+    report = shop.land(keys=partition_keys(shop.contract, "2026-01-02..2026-01-04"), again=True)
     assert (report.slices, report.absent, shop.drops.reads) == (
         ["2026-01-02", "2026-01-04"],
         ["2026-01-03"],
