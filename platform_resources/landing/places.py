@@ -5,6 +5,7 @@ Which of the files a product takes, and when, is `files`'s.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from platform_resources.config import Settings
 from platform_resources.errors import PlatformError
+from platform_resources.landing.pulled import Pulled
 from platform_resources.object_store import ObjectStore
 
 
@@ -156,8 +158,8 @@ class Bucket:
     def open(self, name: str) -> BinaryIO:
         """The object as it is streamed."""
         with _told(self._address(name)):
-            body: BinaryIO = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)["Body"]
-            return body
+            body = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)["Body"]
+        return io.BufferedReader(_Body(body, self._address(name)), 1 << 20)
 
     def found(self, name: str) -> Found | None:
         """The object as it is now."""
@@ -179,6 +181,23 @@ class Bucket:
 
     def _address(self, name: str) -> str:
         return f"s3://{self._bucket}/{self._prefix}{name}"
+
+
+class _Body(Pulled):
+    """An object's bytes as they come over the wire, which may break."""
+
+    def __init__(self, body: Any, address: str) -> None:
+        super().__init__()
+        self._body, self._address = body, address
+
+    def pull(self, size: int) -> bytes:
+        with _told(self._address):
+            data: bytes = self._body.read(size)
+            return data
+
+    def close(self) -> None:
+        self._body.close()
+        super().close()
 
 
 @contextmanager
