@@ -263,7 +263,7 @@ class Maintenance:
 
 
 def maintained_tables(registry: Registry, product: str | None = None) -> list[Maintained]:
-    """The tables of all products, or of one, with what their contracts ask for; a stream's quarantine follows it.
+    """The tables of all products, or of one, with what their contracts ask for; a quarantine follows its product.
 
     Raises:
         PlatformError: `product-unknown` and the like, when `product` names none.
@@ -272,8 +272,9 @@ def maintained_tables(registry: Registry, product: str | None = None) -> list[Ma
     found = []
     for contract in contracts:
         found.append(Maintained(contract.key, contract.identifier, policy_of(contract)))
-        if contract.is_stream:
-            kept = Policy(timedelta(days=RETENTION_DAYS), ("_log_time",), refused_prefix=REFUSED)
+        if contract.is_stream or contract.lands:
+            ages_by = "_log_time" if contract.is_stream else "_landed_at"
+            kept = Policy(timedelta(days=RETENTION_DAYS), (ages_by,), refused_prefix=REFUSED)
             found.append(Maintained(contract.key, contract.quarantine_identifier, kept))
     return found
 

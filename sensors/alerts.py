@@ -230,7 +230,7 @@ class Watch:
 def _whereabouts(contract: Contract, check: Check, branch: str) -> str:
     """Where the rows are that broke a blocking check, and what the owner can do."""
     look = f"  {look_at(contract.identifier, branch)}"
-    if not contract.is_stream:
+    if not contract.is_stream and not (contract.lands and check.row_wise):
         return f"Nothing was published: readers go on with the last good data. The refused state is on a branch:\n{look}"
     if check.row_wise:
         look = f'  sdp query "select * from {contract.quarantine_identifier} limit 20" --include-quarantine'  # noqa: S608 - a line to paste

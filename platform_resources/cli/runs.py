@@ -1,4 +1,4 @@
-"""`sdp ingest` and `sdp run`: the work of the sensors, in the foreground, for one product."""
+"""`sdp ingest` and `sdp run`: the work of the sensors, in the foreground, for one product. What of it lands is `cli.landing`'s."""
 
 from __future__ import annotations
 
@@ -29,27 +29,41 @@ if TYPE_CHECKING:
 @click.option("--until-idle", "until", flag_value="end", default="end", help="Stop at the log's end as it is now (the default).")
 @click.option("--follow", "until", flag_value="stopped", help="Go on until Ctrl-C, keeping the watermark fresh.")
 @click.option("--skip-check", "skip", multiple=True, metavar="NAME", help="Do not stop at this check (recorded); may be repeated.")
-@click.option("--recreate", is_flag=True, help="Drop the tables of a draft first and ingest the log from its beginning.")
+@click.option("--partition", metavar="P", help="Land this slice, or KEY..KEY, again; of a product with slices, e.g. 2026-01-01.")
+@click.option("--recreate", is_flag=True, help="Drop the tables of a draft first and take everything in from the beginning.")
 @click.option("--accept-loss", is_flag=True, help="Go on behind events that the log's retention deleted unread (recorded).")
 @json_option
-def ingest_command(product: str, until: str, skip: tuple[str, ...], recreate: bool, accept_loss: bool, as_json: bool) -> None:
-    """Drain the stream of PRODUCT (domain/product) into its table: what the sensor starts, in the foreground, recorded in Dagster.
+def ingest_command(
+    product: str, until: str, skip: tuple[str, ...], partition: str | None, recreate: bool, accept_loss: bool, as_json: bool
+) -> None:
+    """Take in what has come for PRODUCT (domain/product): drain its stream, or land its files, dumps, tables or pages. It is what the
+    sensor starts, in the foreground, recorded in Dagster.
 
-    Exits 1 when another drain of the product is at work, naming its run.
+    Exits 1 when another run of the product is at work, naming it, and when a delivery was refused or a slice is absent.
     """
     from platform_resources.cli.foreground import execute
 
     settings = load_settings()
     contract = Registry.load(settings.project).get(product)
-    if not contract.is_stream:
+    if not (contract.is_stream or contract.lands):
         raise PlatformError(
-            "not-a-stream", f"{contract.key} does not come from a stream, so there is nothing to ingest.", f"Use `sdp run {contract.key}`."
+            "not-a-stream",
+            f"{contract.key} does not come from a stream or from outside, so there is nothing to ingest.",
+            f"Use `sdp run {contract.key}`.",
         )
     _known_checks(contract, skip)
+    _refuse_unfit(contract, follow=until == "stopped", accept_loss=accept_loss, partition=partition)
     lock = drain_lock(contract.key)
     _refuse_if_busy(settings, contract, lock)
     if recreate:
         _drop(settings, contract, lock)
+    if contract.lands:
+        from platform_resources.cli.landing import land
+
+        outcome, landed = land(settings, contract, partition=partition, skip=skip)
+        answer(landed.shown, as_json=as_json, human=lambda console: landed.draw(console, lambda: _draw_checks(console, outcome)))
+        _raise_fault(outcome)
+        return
     op = drain_op(contract.domain, contract.key if contract.loud else None)
     config = drain_config(op, until=until, skip_checks=skip, accept_loss=accept_loss)
     with _events_left(settings, contract):
@@ -89,9 +103,10 @@ def run_command(product: str, partition: str | None, recompute: bool, engine: st
     settings = load_settings()
     registry = Registry.load(settings.project)
     contract = registry.get(product)
-    if contract.is_stream:
+    if contract.is_stream or contract.lands:
+        origin = "a stream" if contract.is_stream else "outside"
         raise PlatformError(
-            "not-derived", f"{contract.key} comes from a stream, so there is nothing to compute.", f"Use `sdp ingest {contract.key}`."
+            "not-derived", f"{contract.key} comes from {origin}, so there is nothing to compute.", f"Use `sdp ingest {contract.key}`."
         )
     if contract.source is not None and contract.source.kind == "platform":
         raise PlatformError(
@@ -130,6 +145,16 @@ def run_command(product: str, partition: str | None, recompute: bool, engine: st
 
     answer(shown, as_json=as_json, human=draw)
     _raise_fault(outcome)
+
+
+def _refuse_unfit(contract: Contract, *, follow: bool, accept_loss: bool, partition: str | None) -> None:
+    """An option that says nothing to this kind of product."""
+    unfit = (
+        (partition is not None and "--partition") if contract.is_stream else (follow and "--follow") or (accept_loss and "--accept-loss")
+    )
+    if unfit:
+        kind = "a stream" if contract.is_stream else "a product that lands"
+        raise PlatformError("option-unfit", f"{contract.key} is {kind}, to which {unfit} says nothing.", "Leave the option out.")
 
 
 def _known_checks(contract: Contract, names: tuple[str, ...]) -> None:
@@ -172,7 +197,7 @@ def _drop(settings: Settings, contract: Contract, lock: str) -> None:
     with hold(settings.locks_path, lock, "--recreate"):
         lakehouse = Lakehouse(settings)
         lakehouse.drop(contract.identifier)
-        if contract.is_stream:
+        if contract.is_stream or contract.lands:
             lakehouse.drop(contract.quarantine_identifier)
 
 

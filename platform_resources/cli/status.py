@@ -37,9 +37,9 @@ def status_command(products: tuple[str, ...], as_json: bool) -> None:
     """How fresh and how healthy each product is; without names, all of them.
 
     The watermark is the time up to which the data is complete; lag_seconds is the wall clock minus it. lag_events are the events on the
-    log, or the changed rows of the inputs, that the product has not taken in yet. promised_seconds is the latency of its contract, and
-    fresh whether the lag keeps it; null where nothing is promised or nothing is there. A check that has not run yet has "passed": null;
-    skipped_checks are those that the newest rows were published past.
+    log, the deliveries of the source, or the changed rows of the inputs, that the product has not taken in yet. promised_seconds is the
+    latency of its contract, and fresh whether the lag keeps it; null where nothing is promised or nothing is there. A check that has
+    not run yet has "passed": null; skipped_checks are those that the newest rows were published past.
     """
     settings = load_settings()
     found = status_of(settings, products)
@@ -84,12 +84,31 @@ def _data(contract: Contract, parts: Parts, inputs: Sequence[str]) -> dict[str, 
         "watermark": watermark,
         "skipped_checks": skipped_checks(table) if table is not None else [],
     }
-    events, blocked_until = _stream_lag(contract, parts) if contract.is_stream else (_input_lag(table, inputs, parts), None)
+    events, blocked_until = _waiting(contract, table, inputs, parts)
     seconds = None if watermark is None else max(0.0, (datetime.now(UTC) - watermark).total_seconds())
     promised = contract.sla.latency.total_seconds() if contract.sla.latency else None
     fresh = None if seconds is None or promised is None else seconds <= promised
     lags = {"lag_events": events, "lag_seconds": seconds, "promised_seconds": promised, "fresh": fresh}
     return {**facts, **lags, "blocked_until": blocked_until}
+
+
+def _waiting(contract: Contract, table: Table | None, inputs: Sequence[str], parts: Parts) -> tuple[int | None, datetime | None]:
+    """What is still to be taken in, and until when it rests: events, deliveries, or changed rows of the inputs."""
+    if contract.is_stream:
+        return _stream_lag(contract, parts)
+    return _left_to_land(contract, parts) if contract.lands else (_input_lag(table, inputs, parts), None)
+
+
+def _left_to_land(contract: Contract, parts: Parts) -> tuple[int | None, datetime | None]:
+    from platform_resources.landing.pending import outlook
+
+    try:
+        found = outlook(contract, parts.lakehouse, parts.settings, now=datetime.now(UTC))
+    except PlatformError as error:  # a source that is away must not hide what the tables say
+        click.echo(f"{contract.key}: {error}", err=True)
+        return None, None
+    waiting = [*found.units, *(unit for unit, _ in found.resting)]
+    return sum(len(unit.deliveries) for unit in waiting), min((until for _, until in found.resting), default=None)
 
 
 def _stream_lag(contract: Contract, parts: Parts) -> tuple[int | None, datetime | None]:
@@ -203,7 +222,7 @@ def _work(settings: Settings, contracts: Sequence[Contract]) -> dict[str, dict[s
 def _last_run(instance: dg.DagsterInstance, contract: Contract) -> dict[str, Any] | None:
     import dagster as dg
 
-    tag = drain_tag(contract.key) if contract.is_stream else transform_tag(contract.key)
+    tag = drain_tag(contract.key) if contract.is_stream or contract.lands else transform_tag(contract.key)
     records = instance.get_run_records(dg.RunsFilter(tags={tag: "1"}), limit=1)
     if not records:  # one that was launched by hand in the UI carries no tag of ours
         event = instance.get_latest_materialization_event(dg.AssetKey(asset_key_parts(contract.key)))

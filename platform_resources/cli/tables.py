@@ -120,7 +120,7 @@ def rollback_command(product: str, when: str, accept_loss: bool, as_json: bool) 
     contract = parts.registry.get(product)
     target = find_target(_table(parts, contract), parse_when(when))
     again = _events_again(parts, contract, target.snapshot_id, accept_loss=accept_loss) if contract.is_stream else None
-    at_work = holder(settings.locks_path, drain_lock(contract.key) if contract.is_stream else run_lock(contract.key))
+    at_work = holder(settings.locks_path, drain_lock(contract.key) if contract.is_stream or contract.lands else run_lock(contract.key))
     with progress(f"taking {contract.key} back"):
         done = roll_back(parts.lakehouse, contract.identifier, target.snapshot_id, run_id=f"rollback-{uuid.uuid4()}")
     table = _table(parts, contract)
@@ -172,6 +172,8 @@ def _tell_rollback(console: Console, contract: Contract, facts: dict[str, Any]) 
         lines.append(f"Run {facts['superseded_run']}, which is at work on it, is superseded: it ends without writing anything more.")
     if contract.is_stream:
         lines.append(f"The next drain reads {facts['events_read_again']:,} events again.")
+    elif contract.lands:
+        lines.append("The next landing takes in again what came since then.")
     else:
         lines.append("The next run computes on from the inputs as they were read then.")
     lines.append(f"To keep what was rolled back: sdp table tag {contract.key} NAME --snapshot {facts['from']}")

@@ -12,13 +12,14 @@ import duckdb
 from platform_resources.contracts.iceberg import table_definition
 from platform_resources.contracts.model import ROW_WISE_METRICS, Check, Contract, Scope
 from platform_resources.contracts.quality import measurement_sql, passes, predicate_sql, query_over, quoted
-from platform_resources.engines.duck import create_empty_tables, offline_session, qualified_name
+from platform_resources.engines.duck import create_empty_tables, offline_session, qualified_name, store_fault, store_faults_told
 from platform_resources.errors import Problem
 from platform_resources.lakehouse.staging import StagedWrite
 
 SAMPLE_ROWS = 5
 IDENTITY_COLUMNS = 6  # of a product without any key
 PLACE = ("_topic", "_partition", "_offset")  # of a stream's row in the log
+DELIVERY = ("_file", "_line")  # of a landed row
 _NO_VALUE = "The query gave no value."
 _SCOPES: tuple[Scope, ...] = ("commit", "partition", "table")
 
@@ -39,6 +40,7 @@ class CheckOutcome:
     error: str | None = None
 
 
+@store_faults_told()
 def audit(con: duckdb.DuckDBPyConnection, staged: StagedWrite, contract: Contract, *, skip: Collection[str] = ()) -> list[CheckOutcome]:
     """Evaluate every check of a contract but those named in `skip` on a staged write, in the contract's order.
 
@@ -107,7 +109,7 @@ def _measure(con: duckdb.DuckDBPyConnection, relation: str, checks: Sequence[Che
         row = con.execute(measurement_sql(tuple(checks), relation)).fetchone() or (0,)
         return {check.name: float(value) for check, value in zip(checks, row[1:], strict=True)}, int(row[0]), {}
     except duckdb.Error as error:
-        if not checks:
+        if not checks or store_fault(error) is not None:
             raise  # the relation itself cannot be read: no fault of a check
         if len(checks) == 1:
             rows = int((con.execute(measurement_sql((), relation)).fetchone() or (0,))[0])
@@ -128,6 +130,8 @@ def _run_query(con: duckdb.DuckDBPyConnection, relation: str, check: Check) -> t
         value = row[0] if row else None
         return (0.0, _NO_VALUE) if value is None else (float(value), None)
     except duckdb.Error as error:
+        if store_fault(error) is not None:
+            raise
         return 0.0, _sentence(error)
     except (TypeError, ValueError):
         return 0.0, f"The query gave {value!r}, which is no number."
@@ -161,6 +165,8 @@ def _identity(contract: Contract) -> tuple[str, ...]:
     if contract.is_stream:
         event = contract.primary_key or ((contract.dedupe_key,) if contract.has_column(contract.dedupe_key) else ())
         return (*event, *PLACE)
+    if contract.lands:
+        return (*contract.primary_key, *DELIVERY)
     plain = tuple(column.name for column in contract.columns if not column.children())
     return contract.primary_key or contract.incremental_key or plain[:IDENTITY_COLUMNS]
 
