@@ -1,15 +1,9 @@
-"""Tables of somebody else's database as deliveries: a snapshot of the whole at one point in time, or what came behind a cursor.
+"""Tables of somebody else's database as deliveries: a snapshot of the whole at one point in time, or what came behind a cursor (`cursors`).
 
 What is said here is common to all servers; how PostgreSQL and MySQL or MariaDB are spoken to is `postgresql_tables`' and `mysql_tables`'.
 A session is one read-only transaction on one snapshot, so rows that change meanwhile are seen as they were when it began. Values come in
 the server's own exact text wherever Arrow has no type that holds all of them, and become the contract's types as all text does
 (`text_columns`): what does not fit is a refused record, never another value.
-
-| product | a read takes, after position P with newest value M | because |
-|---|---|---|
-| merge | P - overlap <= cursor <= M | a row that is read twice changes nothing |
-| append, cursor unique | P < cursor <= M | |
-| append, else | P <= cursor < M - overlap | rows with the newest value may still get company: they wait until there is a newer one |
 """
 
 # ruff: noqa: S608 - SQL is put together here from quoted names and literals and the contract's own query
@@ -34,6 +28,7 @@ from platform_resources.contracts.model import Column, Contract
 from platform_resources.contracts.sources import DatabaseOptions
 from platform_resources.errors import PlatformError
 from platform_resources.landing.connections import address_of, connection_name
+from platform_resources.landing.cursors import Increment, merges, takes_newest
 from platform_resources.landing.snapshots import pending_snapshot, see_slice_is_now
 from platform_resources.landing.source import Block, Delivery, DeliveryRefused, Landed
 from platform_resources.landing.text_columns import TextColumns
@@ -95,13 +90,6 @@ class Session(Protocol):
     def stream(self, query: str) -> Iterator[pa.RecordBatch]:
         """The rows of a query, in bounded memory."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Increment(Delivery):
-    """What came behind a cursor: after `after` (None: from the beginning) up to `version`, both in the database's exact text."""
-
-    after: str | None = None
 
 
 class DatabaseSource:
@@ -192,10 +180,7 @@ class DatabaseSource:
 
     @property
     def _inclusive(self) -> bool:
-        """Whether the newest value's rows are taken at once: they do no harm twice, or get no company."""
-        name = self._options.cursor or ""
-        unique = self._contract.column(name).unique or self._contract.primary_key == (name,)
-        return self._contract.write_mode == "merge" or (unique and not self._options.overlap)
+        return takes_newest(self._contract, self._options.cursor or "", overlap=bool(self._options.overlap))
 
     def _reach(self, session: Session, relation: str, columns: Sequence[SourceColumn], after: str | None) -> Increment | None:
         """The increment between a position and the cursor's newest value; None where nothing is new."""
@@ -231,10 +216,9 @@ class DatabaseSource:
         conditions = [f"{cursor} {'<=' if self._inclusive else '<'} {upto}"]
         if delivery.after is not None:
             after = session.literal(delivery.after, source)
-            merges, overlap = self._contract.write_mode == "merge", self._options.overlap
-            if merges and overlap:
-                after = session.earlier(after, overlap)
-            conditions.append(f"{cursor} {'>' if self._inclusive and not merges else '>='} {after}")
+            if merges(self._contract) and self._options.overlap:
+                after = session.earlier(after, self._options.overlap)
+            conditions.append(f"{cursor} {'>' if self._inclusive and not merges(self._contract) else '>='} {after}")
         return f" WHERE {' AND '.join(conditions)}"
 
     def _blocks(self, batches: Iterator[pa.RecordBatch]) -> Iterator[Block]:
