@@ -19,7 +19,7 @@ from platform_resources.config import Settings, load_settings
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.readers import require_reader
 from platform_resources.contracts.registry import Registry
-from platform_resources.engines.duck import connect, qualified_name, reach_warehouse, session, store_fault, store_faults_told
+from platform_resources.engines.duck import connect, qualified_name, reach_warehouse, session
 from platform_resources.engines.sql import close_candidates, parse_query, read_duckdb_error, referenced_tables
 from platform_resources.engines.tracing import function_name, product_of
 from platform_resources.engines.types import quote
@@ -66,8 +66,7 @@ class Source:
         table, snapshot = self._pinned()
         if con is not None:
             reach_warehouse(con, self.lakehouse.settings)
-        with store_faults_told():
-            return (con or connect(self.lakehouse.settings)).sql(f"SELECT * FROM {duckdb_scan_sql(table, snapshot)}")
+        return (con or connect(self.lakehouse.settings)).sql(f"SELECT * FROM {duckdb_scan_sql(table, snapshot)}")
 
     def polars(self) -> pl.LazyFrame:
         """A Polars LazyFrame, read by Polars itself.
@@ -184,8 +183,6 @@ def query(
                 raise PlatformError("query-refused", "The text is no query that only reads.", "Ask with one SELECT.")
             return con.execute(statements[0]).to_arrow_table()
         except duckdb.Error as error:
-            if store_fault(error) is not None:
-                raise  # told by the session
             raise _invalid(error, sql) from None
 
 
