@@ -22,7 +22,7 @@ from pyiceberg.types import (
 
 from platform_resources.contracts.domains import CLASSIFICATIONS
 from platform_resources.contracts.findings import Findings, a, did_you_mean, show
-from platform_resources.contracts.iceberg import aging_columns, parse_sort_term
+from platform_resources.contracts.iceberg import aging_columns, parse_sort_term, partition_columns
 from platform_resources.contracts.json_schema import column_event_schema, event_schema
 from platform_resources.contracts.landing_laws import check_landing
 from platform_resources.contracts.model import Column, Contract
@@ -153,6 +153,21 @@ def _modes(contract: Contract, findings: Findings) -> None:
             _at(contract, "writeMode"),
             f"The writeMode is {contract.write_mode}, but a product that is incremental: {contract.incremental} is written by {fits}.",
             f"Remove writeMode, or declare incremental: {_INCREMENTAL_OF[contract.write_mode]}.",
+        )
+
+
+def _outliving(contract: Contract, findings: Findings) -> None:
+    """What is kept of aged rows is told by the time a partition is of, so there must be one such time."""
+    if not contract.outlives_inputs:
+        return
+    partitions = partition_columns(contract)
+    timed = [path for path, _ in partitions if isinstance(contract.column(path).type, DateType | TimestampType | TimestamptzType)]
+    if contract.incremental != "partition" or len(partitions) != 1 or not timed or partitions[0][1].startswith("bucket"):
+        findings.error(
+            "contract-outlives-inputs",
+            _at(contract, "outlivesInputs"),
+            "The product outlives its inputs, but nothing tells which of its rows are made of rows that have aged.",
+            "Declare incremental: partition, and partition by one date or timestamp.",
         )
 
 
@@ -388,6 +403,6 @@ def _aging(contract: Contract, findings: Findings) -> None:
 
 
 _LAWS: tuple[Callable[[Contract, Findings], None], ...] = (
-    _primary_key, _modes, _merge, _sort_order, _stream, check_landing, _event_schema, _physical_names, _partitions, _descriptions,
-    _classifications, _promises,
+    _primary_key, _modes, _outliving, _merge, _sort_order, _stream, check_landing, _event_schema, _physical_names, _partitions,
+    _descriptions, _classifications, _promises,
 )  # fmt: skip

@@ -189,6 +189,7 @@ class Contract:
     engine: str = "duckdb"
     incremental: str = "full"
     incremental_key: tuple[str, ...] = ()
+    outlives_inputs: bool = False
     merge_strategy: str = "auto"
     sequence: tuple[str, ...] = ()
     delete_marker: tuple[str, str | None] | None = None

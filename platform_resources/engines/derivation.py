@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -41,6 +41,7 @@ from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.changes import Changes
 from platform_resources.lakehouse.expiry import register_reader
 from platform_resources.lakehouse.partitions import parse_partition
+from platform_resources.lakehouse.reading import duckdb_scan_sql
 from platform_resources.lakehouse.retention import forgotten_before
 from platform_resources.lakehouse.staging import (
     Fence,
@@ -222,7 +223,8 @@ class Derivation:
             position={key: pinned.snapshot_id for key, pinned in inputs.items()},
             watermark=least_watermark(list(inputs.values())),
         )
-        aging = self.contract.incremental != "append"  # what a row gave stays, when the row has become too old to be kept
+        # What a row gave stays, when the row has become too old to be kept.
+        aging = self.contract.incremental != "append" and not self.contract.outlives_inputs
         known = inputs.items() if position is not None else ()
         changes = {key: pinned.changes_since(before[key], aging=aging) for key, pinned in known}
         return _Task(con, inputs, changes, before, stamp, Fence(position=position), engine)
@@ -282,9 +284,37 @@ class Derivation:
 
     def _full(self, task: _Task, reason: str) -> Derived:
         define_views(task.con, task.inputs, {})
+        floor = self._last_aged(task.con, task.inputs)
+        if floor is not None:
+            return self._all_but_aged(task, reason, floor)
         data = self._run(task)
         staged = stage_overwrite(self.lakehouse, self.definition, data, task.stamp, partitions=PartitionScope.table(), fence=task.fence)
         return self._derived(task, staged, "full", reason)
+
+    def _all_but_aged(self, task: _Task, reason: str, floor: int) -> Derived:
+        """Everything that can be computed; partitions up to `floor`, whose rows have aged in an input, stay as they were computed."""
+        column = (self._partition_columns() or [])[0]
+        own = duckdb_scan_sql(self.lakehouse.create(self.definition))
+        value = column.value(quoted(column.name))
+        held = task.con.execute(f"SELECT DISTINCT {value} FROM {own} WHERE {value} > {floor}").fetchall()
+        data = self._run(task, only=f"WHERE {column.value(f'result.{quoted(column.name)}')} > {floor}")
+        scope = PartitionScope.listed([Record(*row) for row in held])
+        staged = stage_overwrite(self.lakehouse, self.definition, data, task.stamp, partitions=scope, fence=task.fence)
+        return self._derived(task, staged, "full", f"{reason}; what was made of rows that have aged stays")
+
+    def _last_aged(self, con: duckdb.DuckDBPyConnection, inputs: Mapping[str, PinnedInput]) -> int | None:
+        """The newest partition of which an input no longer has every row, as Iceberg counts it.
+
+        None where none lacks any, and for a product that does not outlive its inputs.
+        """
+        times = [forgotten_before(one.table) for one in inputs.values() if one.table is not None] if self.contract.outlives_inputs else []
+        since = max((time for time in times if time is not None), default=None)
+        columns = self._partition_columns()
+        if since is None or not columns:
+            return None
+        last = f"TIMESTAMPTZ '{since - timedelta(microseconds=1):%Y-%m-%d %H:%M:%S.%f}+00'"
+        found = con.execute(f"SELECT {columns[0].value(last)}").fetchone()
+        return int(found[0]) if found else None
 
     def _append(self, task: _Task, changed: Sequence[str]) -> Derived:
         """Row-wise: the added rows give the rows to add. An input that did not change is given without rows."""
@@ -323,6 +353,8 @@ class Derivation:
                 why = self.transform.untraced.get(key, "it does not carry them")
                 return self._full(task, f"{key} changed and cannot be traced by {', '.join(one.name for one in columns)}: {why}")
         affected = self._find_affected(task, truly, columns or [])
+        if not affected.num_rows:
+            return self._nothing(task, "what changed is older than what the inputs keep, and stays as it was computed")
         data = self._recompute_affected(task, columns or [])
         what = (
             f"{affected.num_rows} {'partitions' if self.contract.incremental == 'partition' else 'keys'} of {' and '.join(truly)} changed"
@@ -370,6 +402,9 @@ class Derivation:
                 task.con.execute(f"CREATE OR REPLACE TABLE {table} AS SELECT DISTINCT {values} FROM __changed")
                 selects.append(f"SELECT * FROM {table}")
         task.con.execute(f"CREATE OR REPLACE TABLE {AFFECTED} AS {' UNION '.join(selects)}")
+        floor = self._last_aged(task.con, task.inputs)
+        if floor is not None:
+            task.con.execute(f"DELETE FROM {AFFECTED} WHERE __k0 <= {floor}")
         names = ", ".join(f"__k{index} AS {quote(column.name)}" for index, column in enumerate(columns))
         return task.con.execute(f"SELECT {names} FROM {AFFECTED}").to_arrow_table()
 
@@ -443,6 +478,12 @@ class Derivation:
         task = self._task(con, run_id, inputs, None, engine)
         task = replace(task, stamp=replace(task.stamp, position=None, watermark=None, partition=partition), fence=Fence(position=position))
         values = [record[index] for index in range(len(columns))]
+        floor = self._last_aged(con, inputs)
+        if floor is not None and values[0] is not None and values[0] <= floor:
+            raise PlatformError(
+                "partition-aged", f"{partition} of {self.contract.key} is made of rows of which some have aged in an input.",
+                "Recompute a later partition; what was computed of this one stays.", file=self.contract.path,
+            )  # fmt: skip
         row = pa.table({f"__k{index}": pa.array([value]) for index, value in enumerate(values)})
         con.register("__named", row)
         typed = ", ".join(f"{column.value('NULL')} AS __k{index}" for index, column in enumerate(columns))  # an array of nulls has no type
