@@ -19,6 +19,7 @@ from platform_resources.contracts.model import Contract
 from platform_resources.contracts.specs import asset_check_specs, asset_spec, partitions_of
 from platform_resources.landing.landing import Landing
 from platform_resources.landing.reports import LandingCommit, LandingReport
+from platform_resources.landing.snapshots import why_absent
 from platform_resources.locks import hold
 from platform_resources.parts import Parts
 from platform_resources.runs import REPORT, asset_key_parts, drain_lock, failed_tag, table_pool, transform_op
@@ -154,7 +155,7 @@ def _fail_for(context: dg.AssetExecutionContext, contract: Contract, report: Lan
         said.append(f"{len(report.refused) - len(said)} more deliveries were refused; `{contract.quarantine_identifier}` tells why.")
     if report.absent:
         shown = ", ".join(report.absent[:5]) + (f" and {len(report.absent) - 5} more" if len(report.absent) > 5 else "")
-        said.append(f"Nothing was delivered for {shown}.")
+        said.append(f"Nothing was delivered for {shown}.{why_absent(contract)}")
     checks = {name for one in report.refused for name in one.checks}
     raise dg.Failure(
         description=f"{contract.key}: " + " ".join(said),

@@ -25,6 +25,7 @@ from pyiceberg.types import BinaryType, LongType, NestedField, StringType, Times
 
 from platform_resources.contracts.iceberg import TableDefinition, slice_column
 from platform_resources.contracts.model import Contract
+from platform_resources.contracts.sources import FILE_KINDS
 from platform_resources.lakehouse.conforming import arrow_schema_of, empty_rows
 from platform_resources.lakehouse.files import live_tasks, read_task
 from platform_resources.lakehouse.stamp import REFUSED_DELIVERIES, format_instant, parse_instant, read_stamp
@@ -151,8 +152,12 @@ class RefusedDelivery:
         return self.at + min(LONGEST_DELAY, FIRST_DELAY * int(2 ** min(self.attempt - 1, 10)))
 
     def holds(self, delivery: Delivery, contract: Contract) -> bool:
-        """Whether it says anything of the delivery as it is now, under the contract as it is now."""
-        return self.version == delivery.version and self.fingerprint == contract.fingerprint
+        """Whether it says anything of the delivery as it is now, under the contract as it is now.
+
+        What a database or an API gives has a new version whenever it is looked at, so that tells nothing of a change.
+        """
+        same = self.version == delivery.version or (contract.source is not None and contract.source.kind not in FILE_KINDS)
+        return same and self.fingerprint == contract.fingerprint
 
 
 def refused_deliveries(quarantine: Table | None) -> dict[str, RefusedDelivery]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from platform_resources.contracts.model import Contract
+from platform_resources.contracts.sources import FILE_KINDS
 from platform_resources.landing.source import Delivery, DeliveryRefused, Landed
 
 
@@ -25,6 +26,14 @@ def pending_snapshot(contract: Contract, landed: Landed) -> Sequence[Delivery]:
     if start < slices.start or key in landed:
         return []
     return [Delivery(key, instant.isoformat(), slice=start)]
+
+
+def why_absent(contract: Contract) -> str:
+    """What to add where nothing came for a slice that was asked for; "" where files may still come."""
+    slices = contract.slices
+    if slices is None or contract.source is None or contract.source.kind in FILE_KINDS:
+        return ""
+    return f" The source shows only the present, which is {slices.key(slices.floor(now()))}: bring the past in from files."
 
 
 def see_slice_is_now(contract: Contract, delivery: Delivery) -> None:
