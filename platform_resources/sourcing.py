@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyiceberg.table import Table
 from sqlglot import exp
 
@@ -19,6 +20,7 @@ from platform_resources.config import Settings, load_settings
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.readers import require_reader
 from platform_resources.contracts.registry import Registry
+from platform_resources.engines.current import current_sql, expanded
 from platform_resources.engines.duck import connect, qualified_name, reach_warehouse, session
 from platform_resources.engines.sql import close_candidates, parse_query, read_duckdb_error, referenced_tables
 from platform_resources.engines.tracing import function_name, product_of
@@ -48,6 +50,7 @@ class Source:
     lakehouse: Lakehouse
     when: int | datetime | str | None = None
     reader: str | None = None
+    only_current: bool = False
 
     def at(self, when: int | datetime | str) -> Source:
         """The product as it was: a snapshot id, a time (UTC when it has no zone), ISO-8601 text of one, or as a branch or tag has it.
@@ -56,6 +59,15 @@ class Source:
         such a one shows at reading: `snapshot-unknown`, `branch-unknown`.
         """
         return replace(self, when=parse_when(when) if isinstance(when, str) else when)
+
+    def current(self) -> Source:
+        """Of a product with slices the newest one that has rows, of one with a validity the rows that hold.
+
+        Raises:
+            PlatformError: `no-current-view`.
+        """
+        current_sql(self.contract, "")
+        return replace(self, only_current=True)
 
     def duckdb(self, con: duckdb.DuckDBPyConnection | None = None) -> duckdb.DuckDBPyRelation:
         """A DuckDB relation, on `con` (which must have the iceberg extension) or on a session of its own.
@@ -66,7 +78,9 @@ class Source:
         table, snapshot = self._pinned()
         if con is not None:
             reach_warehouse(con, self.lakehouse.settings)
-        return (con or connect(self.lakehouse.settings)).sql(f"SELECT * FROM {duckdb_scan_sql(table, snapshot)}")
+        rows = duckdb_scan_sql(table, snapshot)
+        where = f" WHERE {current_sql(self.contract, rows)}" if self.only_current else ""
+        return (con or connect(self.lakehouse.settings)).sql(f"SELECT * FROM {rows}{where}")
 
     def polars(self) -> pl.LazyFrame:
         """A Polars LazyFrame, read by Polars itself.
@@ -74,7 +88,13 @@ class Source:
         Raises:
             PlatformError: as `duckdb`.
         """
-        return polars_scan(*self._pinned())
+        frame = polars_scan(*self._pinned())
+        if not self.only_current:
+            return frame
+        import polars as pl
+
+        newest = pl.col("_valid_to").is_null() if self.contract.validity else pl.col("_slice") == pl.col("_slice").max()
+        return frame.filter(newest)
 
     def arrow(self) -> pa.Table:
         """The whole product in memory, with the table's exact types.
@@ -82,7 +102,12 @@ class Source:
         Raises:
             PlatformError: as `duckdb`.
         """
-        return arrow_table(*self._pinned())
+        rows = arrow_table(*self._pinned())
+        if not self.only_current:
+            return rows
+        if self.contract.validity:
+            return rows.filter(pc.is_null(rows["_valid_to"]))
+        return rows.filter(pc.equal(rows["_slice"], pc.max(rows["_slice"]))) if rows.num_rows else rows
 
     def spark(self, session: SparkSession | None = None) -> DataFrame:
         """A Spark DataFrame, read by Spark's executors, in the platform's session or in one of yours that has the catalog.
@@ -95,7 +120,13 @@ class Source:
         table, snapshot = self._pinned()
         require_readable(table.schema(), self.contract.identifier)
         settings = self.lakehouse.settings
-        return scan(session or spark_session(settings), settings, self.contract.identifier, snapshot)
+        frame = scan(session or spark_session(settings), settings, self.contract.identifier, snapshot)
+        if not self.only_current:
+            return frame
+        if self.contract.validity:
+            return frame.where("_valid_to IS NULL")
+        newest = frame.agg({"_slice": "max"}).first()
+        return frame.where(frame["_slice"] == (newest[0] if newest else None))
 
     def _pinned(self) -> tuple[Table, int | None]:
         require_reader(self.contract, self.reader)
@@ -163,6 +194,8 @@ def query(
             `product-unknown`, `product-not-materialised`, `branch-unknown`, `query-invalid`.
     """
     tree = parse_query(sql)
+    if (written := expanded(sql, referenced_tables(tree), registry)) != sql:
+        sql, tree = written, parse_query(written)
     names = list(dict.fromkeys(product_of(table) for table in referenced_tables(tree)))
     _refuse_functions(tree)
     lakehouse = lakehouse or Lakehouse(settings)

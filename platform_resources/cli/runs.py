@@ -47,9 +47,7 @@ def ingest_command(
     contract = Registry.load(settings.project).get(product)
     if not (contract.is_stream or contract.lands):
         raise PlatformError(
-            "not-a-stream",
-            f"{contract.key} does not come from a stream or from outside, so there is nothing to ingest.",
-            f"Use `sdp run {contract.key}`.",
+            "not-a-stream", f"{contract.key} does not come from a stream, so there is nothing to ingest.", f"Use `sdp run {contract.key}`."
         )
     _known_checks(contract, skip)
     _refuse_unfit(contract, follow=until == "stopped", accept_loss=accept_loss, partition=partition)

@@ -26,6 +26,7 @@ from platform_resources.contracts.iceberg import table_definition
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.readers import refusal_of
 from platform_resources.contracts.registry import Registry
+from platform_resources.engines.current import expanded
 from platform_resources.engines.duck import aggregate_functions, create_empty_tables, offline_session
 from platform_resources.engines.tracing import function_name, non_deterministic, product_of, trace, value_sources
 from platform_resources.engines.transform import ColumnSource, Transform
@@ -50,6 +51,9 @@ def read_sql(path: Path, contract: Contract, registry: Registry) -> Transform:
     where = shown_path(path, registry)
     tree = parse_query(text, file=where)
     tables = referenced_tables(tree, file=where)
+    if (written := expanded(text, tables, registry)) != text:
+        text, tree = written, parse_query(written, file=where)
+        tables = referenced_tables(tree, file=where)
     inputs = _inputs(tables, contract, registry, where)
     schemas = {registry.get(key).identifier: table_definition(registry.get(key)).schema for key in inputs}
     root, reason = _qualified(tree, schemas)
