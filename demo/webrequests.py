@@ -26,7 +26,7 @@ SCHEMA = "/traffic/webrequest/1.0.0"
 STREAM = "webrequest.frontend.v1"
 START = datetime(2026, 1, 5, 12, tzinfo=UTC)
 PAGES = 20_000
-READS = 12  # requests a reader makes on average, whatever for; so the readers are a twelfth of the requests
+READS, READERS = 12, 200_000  # requests a reader makes on average, whatever for, while the readers are not more than that
 BURST = 45  # pageviews a scraper makes at once, within twenty seconds
 REDELIVERED = 0.005
 
@@ -90,7 +90,7 @@ class _World:
     def __init__(self, count: int, seed: int, hours: int) -> None:
         self.chance = random.Random(seed)
         self.count, self.hours = count, hours
-        self.readers = [self._reader(number) for number in range(max(count // READS, 5))]
+        self.readers = [self._reader(number) for number in range(min(max(count // READS, 5), READERS))]
         self.scrapers = [self._scraper(number) for number in range(max(len(self.readers) // 500, 1))]
         self.pages = [f"{WORDS[number % len(WORDS)]}_{number}" for number in range(PAGES)]
         self.sequence = 0
