@@ -11,12 +11,14 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, BinaryIO
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from platform_resources.contracts.iceberg import arrow_type
 from platform_resources.contracts.model import Column, Contract
+from platform_resources.landing.json_columns import JsonColumns
 from platform_resources.landing.source import Block, Delivery, DeliveryRefused, RefusedRecord
 from platform_resources.streams.arrays import Findings, struct_builder
 
@@ -76,8 +78,13 @@ def read_lines(stream: BinaryIO, delivery: Delivery, contract: Contract) -> Iter
     Raises:
         DeliveryRefused: `file-malformed` when a line has no end in sight.
     """
-    rows, line = JsonRows(contract), 1
+    rows, columns, line = JsonRows(contract), JsonColumns(contract), 1
     for chunk in _chunks(stream, delivery):
+        whole = columns.read(chunk)
+        if whole is not None:
+            yield Block(whole, pa.array(np.arange(line, line + whole.num_rows)))
+            line += whole.num_rows
+            continue
         texts = chunk.split(b"\n")
         if not texts[-1]:
             texts.pop()

@@ -14,10 +14,11 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyiceberg.types import (
     BooleanType,
+    DateType,
     DecimalType,
     DoubleType,
     ListType,
@@ -25,11 +26,12 @@ from pyiceberg.types import (
     NestedField,
     StringType,
     StructType,
+    TimestampType,
     TimestamptzType,
 )
 
 from platform_resources.contracts.model import Column, Contract
-from platform_resources.landing import json_records
+from platform_resources.landing import json_columns, json_records
 from platform_resources.landing.source import Block, Delivery, DeliveryRefused
 
 DELIVERY = Delivery("a.ndjson", "0")
@@ -173,3 +175,39 @@ def test_real_recent_changes_read_as_pythons_json_reads_them(realdata: Path) -> 
     assert [(line, {c.physical_name: row[c.name] for c in columns}) for line, row in landed(found)] == [
         (number, {name: record.get(name) for name in first}) for number, record in enumerate(expected, start=1)
     ]
+
+
+ODD = [
+    "-0", "-0.0", "0.0", "1.0", "1e2", "1E400", "1e-400", "9223372036854775807", "9223372036854775808", "12345678901234567890123", "0.1",
+    "1.7976931348623157e308", "123456789012345678.5", "true", "null", '""', '"x"', '"\\ud800"', '"\\u0000"', '"\\u00e9"', '"\\n"', '"\t"',
+    '"2026-01-02"', '"2026-02-30"', '"0000-01-01"', '"2026-01-02T03:04:05Z"', '"2026-01-02 03:04:05.1234567Z"', '"2026-01-02T03:04:05"',
+    '"2026-01-02T03:04:05.5+02:00"', '"2026-01-02T03:04:60Z"', '"0001-01-01T00:00:00+02:00"', "{}", "[]", "[1]", '{"a": 1}', "NaN", "01",
+]  # fmt: skip
+VALUES = st.sampled_from(ODD)
+OBJECTS = st.lists(st.tuples(st.sampled_from(["a", "b", "c", "d", "e", "f", "g", "h"]), VALUES), max_size=3).map(
+    lambda pairs: "{" + ", ".join(f'"{name}": {value}' for name, value in pairs) + "}"
+)
+LINES = OBJECTS | st.sampled_from(["", " {}", "{} {}", '{"a": 1}, {"a": 2}', '{"a": 1', '"b": 2}', "[]", "{}\r", '{"a":[{}', "{}]}", "1"])
+LEAVES = (LongType(), StringType(), DoubleType(), BooleanType(), DateType(), TimestamptzType(), TimestampType())
+EVERY = contract(*(Column(name, kind) for name, kind in zip("abcdefg", LEAVES, strict=True)))
+
+
+@settings(max_examples=400)
+@given(st.lists(LINES, max_size=4), st.booleans(), st.booleans(), st.sampled_from(["", "\n"]))
+def test_chunks_are_read_as_their_lines_one_by_one(texts: list[str], closed: bool, required: bool, end: str) -> None:
+    """The fast way over a chunk and the slow one over a value agree, whatever stands there."""
+    columns = tuple(replace(column, required=required and column.name == "a") for column in EVERY.columns)
+    to, text = replace(EVERY, columns=columns, closed=closed), "\n".join(texts) + end
+    fast = lines(text, to)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_columns, "_TRIES", 0)
+        slow = lines(text, to)
+    assert repr(landed(fast)) == repr(landed(slow))
+    assert refused(fast) == refused(slow)
+
+
+def test_usual_chunks_are_read_by_arrow() -> None:
+    record = '{"a": 1, "b": "x", "c": 0.5, "d": true, "e": "2026-01-02", "f": "2026-01-02T03:04:05.5Z", "g": "2026-01-02T03:04:05"}\n'
+    found = json_columns.JsonColumns(EVERY).read(record.encode() * 3)
+    assert found is not None
+    assert found.to_pylist() == [row for _, row in landed(lines(f" {record}" * 3, EVERY))]
