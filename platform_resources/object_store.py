@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # A store that answers 503 or refuses connections is asked six times with delays that double, some 15 s in all: who waits at a terminal
 # gets his sentence, a run is repeated by Dagster. One that accepts a connection and then says nothing is given up after READ_SECONDS and
-# asked again.
+# asked again. What asks so, boto3 or DuckDB, is not asked again by us: times six twice would be ten minutes.
 ATTEMPTS = 6
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 20.0
@@ -73,8 +73,11 @@ class ObjectStore:
     def give_to(self, con: duckdb.DuckDBPyConnection, scope: str) -> None:
         """Hand the keys to a DuckDB session that has httpfs loaded, for what is under `scope` (`s3://bucket/folder`).
 
-        They lie in the session's memory only, and come as parameters, so that they are in no text of a statement.
+        They lie in the session's memory only, and come as parameters, so that they are in no text of a statement. The session is as patient
+        from here as boto3 is: by itself it would ask four times within half a second.
         """
+        for name, value in _PATIENCE.items():
+            con.execute(f"SET {name} = {value}")
         host, options = self.endpoint, {"REGION": self.region, "URL_STYLE": "path" if self.path_style else "vhost"}
         if host is not None:
             options["ENDPOINT"] = host.partition("://")[2].rstrip("/")
@@ -105,6 +108,12 @@ class ObjectStore:
 
 
 _IN_DUCKDB = "sdp_object_store"
+_PATIENCE = {  # repeated at once, then after 1, 2, 4 and 8 s
+    "http_retries": ATTEMPTS - 1,
+    "http_retry_wait_ms": 1000,
+    "http_retry_backoff": 2,
+    "http_timeout": int(READ_SECONDS),
+}
 
 
 def _shown(secret: SecretStr | None) -> str | None:

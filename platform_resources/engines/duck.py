@@ -10,11 +10,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 from pyiceberg.schema import Schema
 
 from platform_resources.config import Settings
 from platform_resources.engines.types import duck_type, quote
 from platform_resources.errors import PlatformError
+from platform_resources.lakehouse.file_io import StoreError, refusal, unreachable
 
 
 def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
@@ -62,13 +64,56 @@ def session(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     """A session of `connect` that is closed at the end, whatever happened in it.
 
     Closing waits for the threads of a query, and one that Ctrl-C left behind may run for ever: so it is interrupted first.
+
+    Raises:
+        PlatformError: as `connect`; `store-unreachable`, `store-refused` in the place of DuckDB's own errors (`store_fault`).
     """
     con = connect(settings)
     try:
-        yield con
+        with store_faults_told():
+            yield con
     finally:
         con.interrupt()
         con.close()
+
+
+def store_fault(error: BaseException) -> StoreError | None:
+    """What an error of a query says of the object store, told as the platform's own reader tells it; None for any other error.
+
+    Whoever takes a query's error for a fault of the query asks here first. Errors come from DuckDB itself, or as text under a type of
+    Arrow's own where rows are streamed. A file that is not there (404) is no fault of the store.
+    """
+    text = str(error)
+    if not isinstance(error, duckdb.Error) and not (isinstance(error, OSError | pa.ArrowException) and text.startswith(_STREAMED)):
+        return None
+    asked = _ASKED.search(text)
+    if asked is None:
+        return None
+    location, status = asked["url"].partition("?")[0], _STATUS.search(text)
+    if status is None:
+        return unreachable(location, asked["reason"] or "the answer broke off")
+    fault = refusal(location, int(status[1]), status[1])
+    return fault if isinstance(fault, StoreError) else None
+
+
+@contextmanager
+def store_faults_told() -> Iterator[None]:
+    """Errors of DuckDB about the object store come out as `store_fault` tells them.
+
+    Raises:
+        PlatformError: `store-unreachable`, `store-refused`, `store-bucket-missing`.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (fault := store_fault(error)) is not None:
+            raise fault from error
+        raise
+
+
+_STREAMED = ("HTTP Error: ", "IO Error: ")
+_ASKED = re.compile(r"(?:(?:(?:IO|HTTP) Error: |\")(?P<reason>[^:\"\n]*) error for )?HTTP (?:GET|HEAD|POST|PUT)[a-z ]* '(?P<url>[^']+)'")
+_STATUS = re.compile(r"\bHTTP (\d{3})\b")
 
 
 def offline_session() -> duckdb.DuckDBPyConnection:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -31,7 +32,8 @@ PART_BYTES = 16 << 20  # a longer file goes up in parts of so many bytes
 TAIL_BYTES = 128 << 10  # the first read fetches so much of a data file's end: its footer, and the whole of a small one
 AHEAD_BYTES = 4 << 20  # a read that goes on where the last one ended fetches so much
 CACHED_FILE_BYTES, CACHE_BYTES = 4 << 20, 64 << 20
-BODY_ATTEMPTS = 4  # a response that breaks off in its body is boto3's caller to repeat
+BODY_ATTEMPTS = 4  # a response that breaks off in its body is boto3's caller to repeat; all else boto3 has repeated already
+BODY_SECONDS = 0.2  # before the first repetition; doubled from one to the next
 DELETE_BATCH = 1000
 _T = TypeVar("_T")
 
@@ -179,15 +181,23 @@ class S3File(InputFile, OutputFile):
         return cast("InputStream", io.BytesIO(content))
 
     def fetch(self, span: str | None) -> tuple[bytes, int]:
-        """The bytes of a range (`bytes=0-9`, `bytes=-100`; None: all) and the whole object's length."""
+        """The bytes of a range (`bytes=0-9`, `bytes=-100`; None: all) and the whole object's length.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            StoreError: `store-unreachable`, `store-refused`, `store-wrong-bytes`.
+        """
         options = {"Range": span} if span else {}
-
-        def get() -> tuple[bytes, int]:
-            answer = self._client.get_object(Bucket=self._bucket, Key=self._key, **options)
-            content = answer["Body"].read()
-            return content, int(answer.get("ContentRange", f"/{len(content)}").rpartition("/")[2])
-
-        return _asked(self.location, get, attempts=BODY_ATTEMPTS)
+        attempt = 1
+        while True:
+            answer = _asked(self.location, lambda: self._client.get_object(Bucket=self._bucket, Key=self._key, **options))
+            try:
+                return _held_to(span, answer.get("ContentRange"), _asked(self.location, answer["Body"].read), self.location)
+            except StoreError:
+                if attempt == BODY_ATTEMPTS:
+                    raise
+            time.sleep(BODY_SECONDS * 2 ** (attempt - 1))
+            attempt += 1
 
     def create(self, overwrite: bool = False) -> OutputStream:
         """A stream that becomes the object when it is closed, whole or not at all."""
@@ -358,40 +368,78 @@ def delete_files(file_io: FileIO, locations: Iterable[str]) -> None:
             file_io.delete(location)
 
 
-def _asked(location: str, request: Callable[[], _T], *, attempts: int = 1) -> _T:
-    """Ask the store; its errors become those of files, with a sentence."""
-    from botocore.exceptions import BotoCoreError, ClientError
+def _held_to(span: str | None, told: str | None, content: bytes, location: str) -> tuple[bytes, int]:
+    """The content and the whole object's length, when these are the bytes that were asked for.
+
+    A server may ignore a range and answer with the whole (RFC 9110, 14.2): right for an end that was asked for, else wrong bytes.
+    """
+    if told is None:
+        if span is None or span.startswith("bytes=-"):
+            return content, len(content)
+    elif found := _CONTENT_RANGE.fullmatch(told):
+        first, last, size = (int(number) for number in found.groups())
+        wanted_first, _, wanted_last = (span or "bytes=0-").removeprefix("bytes=").partition("-")
+        starts = first == int(wanted_first) if wanted_first else first == max(size - int(wanted_last), 0)
+        ends = last == min(int(wanted_last), size - 1) if wanted_first and wanted_last else last == size - 1
+        if starts and ends and len(content) == last - first + 1:
+            return content, size
+    answered = "the whole" if told is None else told
+    raise StoreError(
+        "store-wrong-bytes",
+        f"The object store was asked for {span or 'the whole'} of {location} and answered with {answered}.",
+        "See that what is between here and the store hands on the header Range.",
+    )
+
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+
+def _asked(location: str, request: Callable[[], _T]) -> _T:
+    """Ask the store; its errors, which boto3 has repeated where that helps, become those of files, with a sentence."""
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
     from urllib3.exceptions import HTTPError
 
-    for attempt in range(1, attempts + 1):
-        try:
-            return request()
-        except ClientError as error:
-            raise _refusal(location, error.response) from None
-        except (BotoCoreError, HTTPError, ConnectionError, TimeoutError) as error:
-            if attempt == attempts:
-                raise StoreError(
-                    "store-unreachable",
-                    f"The object store did not answer for {location}: {_reason(error)}.",
-                    "See that it runs (`sdp stack status`) and repeat the command; nothing half-written is visible.",
-                ) from None
-            time.sleep(0.1 * 2**attempt)
-    raise AssertionError("unreachable")
+    try:
+        return request()
+    except ClientError as error:
+        raise _refusal(location, error.response) from None
+    except (NoCredentialsError, PartialCredentialsError):
+        raise StoreError("store-refused", f"There are no keys to read or write {location} with.", _SET_KEYS) from None
+    except (BotoCoreError, HTTPError, ConnectionError, TimeoutError) as error:
+        raise unreachable(location, _reason(error)) from None
+
+
+_SET_KEYS = "Set SDP_S3_ACCESS_KEY and SDP_S3_SECRET_KEY to keys that may read and write the warehouse."
+
+
+def unreachable(location: str, reason: str) -> StoreError:
+    """The sentence for a store that gave no answer."""
+    return StoreError(
+        "store-unreachable",
+        f"The object store did not answer for {location}: {reason}.",
+        "See that it runs (`sdp stack status`) and repeat the command; nothing half-written is visible.",
+    )
 
 
 def _refusal(location: str, response: Mapping[str, Any]) -> OSError:
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    code = str(response.get("Error", {}).get("Code", status))
+    return refusal(location, status, str(response.get("Error", {}).get("Code", status)))
+
+
+def refusal(location: str, status: int, code: str) -> OSError:
+    """The error for what a store answered: an HTTP status, and S3's own code where it gave one."""
+    if code == "NoSuchBucket":
+        return StoreError(
+            "store-bucket-missing",
+            f"The object store has no bucket {_split(location)[0] or location}.",
+            "Make the bucket, or set SDP_WAREHOUSE to s3://bucket/folder with one that there is.",
+        )
     if status == 404:
         return FileNotFoundError(f"There is no {location} in the object store.")
     if status == 416:
         return StoreError("store-range", f"{location} is shorter than what was asked of it.", "Read it anew.")
     if status == 403:
-        return StoreError(
-            "store-refused",
-            f"The object store refused access to {location} ({code}).",
-            "Set SDP_S3_ACCESS_KEY and SDP_S3_SECRET_KEY to keys that may read and write the warehouse.",
-        )
+        return StoreError("store-refused", f"The object store refused access to {location} ({code}).", _SET_KEYS)
     if status >= 500 or status == 429:
         message = f"The object store could not serve {location} ({status} {code})."
         return StoreError("store-unreachable", message, "Repeat the command when it has recovered; nothing half-written is visible.")
