@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from platform_resources.config import Settings
+from platform_resources.config import SOURCE_ROOT, Settings
 from platform_resources.contracts.model import Contract
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.reading import arrow_table
@@ -21,6 +22,7 @@ from tests.landing.test_http import Api, Reply, api
 
 __all__ = ["api", "server"]  # fixtures
 
+CODES = r'"((?:database|http|connection|cursor|slice)-[a-z-]+)"'
 NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
 
 
@@ -105,3 +107,12 @@ def test_a_refused_snapshot_rests_before_all_of_it_is_asked_for_again(
     product.now += timedelta(minutes=2)
     api.answer = lambda _: Reply([{"id": 1}])
     assert product.land().deliveries == 1 and product.rows("id") == [(1,)]
+
+
+def test_the_page_tells_codes_that_exist_and_all_of_them() -> None:
+    landing = SOURCE_ROOT / "platform_resources" / "landing"
+    page = (SOURCE_ROOT / "docs" / "how-to" / "land-tables.md").read_text(encoding="utf-8")
+    mine = ("database", "http", "http_pages", "snapshots", "connections", "postgresql_tables", "mysql_tables", "cursors")
+    said = {code for name in mine for code in re.findall(CODES, (landing / f"{name}.py").read_text(encoding="utf-8"))}
+    told = set(re.findall(r"`((?:database|http|connection|cursor|slice)-[a-z-]+)`", page))
+    assert told - said == set() and said - told <= {"database-failed", "database-writes"}  # these say all there is to say
