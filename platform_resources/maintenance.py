@@ -36,6 +36,7 @@ from platform_resources.streams.quarantine import RETENTION_DAYS
 
 HEALTH, MAINTENANCE = "platform/table_health", "platform/table_maintenance"
 LISTED_EVERY = timedelta(days=1)  # looking for orphans lists a whole folder, which no metadata can spare
+NOT_LISTED = "no listing of its folder in the last day"
 
 
 @dataclass(frozen=True)
@@ -112,12 +113,12 @@ class Maintenance:
                 found += [Look(target, health)] if health is not None else []
         return found
 
-    def maintain(self, target: Maintained, *, orphans: bool = False) -> Iterator[Fact]:
+    def maintain(self, target: Maintained, *, orphans: str | None = None) -> Iterator[Fact]:
         """Do what the facts of one table name, as they are now; a fact for each action.
 
         Args:
             target: the table.
-            orphans: also list its folder for files that belong to nothing.
+            orphans: why to list its folder, too, for files that belong to nothing; None: not to.
         """
         try:
             with hold(self.lakehouse.settings.locks_path, maintain_lock(target.identifier), self.run_id):
@@ -127,13 +128,13 @@ class Maintenance:
                 raise
             yield self._fact(target, Need("compact", str(busy)), "waits")
 
-    def _maintain(self, target: Maintained, *, orphans: bool) -> Iterator[Fact]:
+    def _maintain(self, target: Maintained, *, orphans: str | None) -> Iterator[Fact]:
         (look,) = self.look([target]) or [Look(target, None)]
         if look.error is not None:
             yield replace(self._fact(target, Need("compact", "the table was looked at"), "failed"), action="look", error=look.error)
         waiting = list(look.needs)
-        if orphans and look.health is not None:
-            waiting.append(Need("orphans", "its folder was not listed for a day"))
+        if orphans is not None and look.health is not None:
+            waiting.append(Need("orphans", orphans))
         begun = set[str]()
         while waiting:
             need = waiting.pop(0)
@@ -212,8 +213,8 @@ class Maintenance:
         stamp = Stamp(self.run_id, code_version(contract.fingerprint), contract.version, watermark=at)
         return publish(stage_append(self.lakehouse, definition, data, stamp)).snapshot_id
 
-    def chosen(self, targets: Sequence[Maintained], tables: Sequence[str] = ()) -> Iterator[tuple[Maintained, bool]]:
-        """The tables to maintain, and whether their folders are due to be listed for orphans.
+    def chosen(self, targets: Sequence[Maintained], tables: Sequence[str] = ()) -> Iterator[tuple[Maintained, str | None]]:
+        """The tables to maintain, and why their folders are due to be listed for orphans, None where they are not.
 
         Args:
             targets: all tables there are.
@@ -232,12 +233,14 @@ class Maintenance:
         for target in targets:
             row = seen.get(target.identifier)
             if target.identifier in tables or (not tables and row is not None and (row["needs"] or target.identifier not in listed)):
-                yield target, target.identifier not in listed
+                yield target, None if target.identifier in listed else NOT_LISTED
 
-    def with_listing(self, looks: Sequence[Look], *, always: bool) -> list[tuple[Look, bool]]:
-        """Each look, and whether the table's folder is due to be listed for orphans."""
-        listed = set() if always else self._listed_lately()
-        return [(look, look.target.identifier not in listed) for look in looks]
+    def listings(self, looks: Sequence[Look], *, asked: bool) -> list[str | None]:
+        """For each look why the table's folder is due to be listed for orphans, None where it is not."""
+        if asked:
+            return ["maintenance of this table was asked for"] * len(looks)
+        listed = self._listed_lately()
+        return [None if look.target.identifier in listed else NOT_LISTED for look in looks]
 
     def _listed_lately(self) -> set[str]:
         rows = self._rows_since(MAINTENANCE, "started_at", self.clock() - LISTED_EVERY)

@@ -55,7 +55,7 @@ def _tables(options: Options) -> tuple[Lakehouse, TableDefinition, TableDefiniti
     try:
         work = Maintenance(lakehouse, registry, "bench", clock=lambda: later)
         for _ in range(2):  # what the first look could not know: snapshots that compaction itself made old
-            list(work.maintain(Maintained(small.identifier, small.identifier, Policy()), orphans=True))
+            list(work.maintain(Maintained(small.identifier, small.identifier, Policy()), orphans="bench"))
     finally:
         orphans._storage_time = known  # noqa: SLF001
     return lakehouse, fresh, small

@@ -16,6 +16,7 @@ from platform_resources.errors import PlatformError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from platform_resources.lakehouse.health import Need
     from platform_resources.maintenance import Fact, Look
 
 _OUTCOMES = {"done": "green", "failed": "red", "lost": "yellow", "waits": "yellow", "postponed": "yellow"}
@@ -39,40 +40,50 @@ def maintain_command(product: str | None, dry_run: bool, as_json: bool) -> None:
     work = Maintenance(Lakehouse(settings), registry, f"maintain-{uuid.uuid4()}")
     with progress("looking at the tables"):
         looks = work.look(maintained_tables(registry, product))
+    listings = work.listings(looks, asked=product is not None)
     if dry_run:
-        broken = [look for look in looks if look.error is not None]
-        answer([_look_document(look) for look in looks], as_json=as_json, human=lambda console: _draw_looks(console, looks))
-        _raise([f"{look.target.identifier}: {look.error}" for look in broken])
+        needs = [_needs(look, listing) for look, listing in zip(looks, listings, strict=True)]
+        documents = [_look_document(look, wanted) for look, wanted in zip(looks, needs, strict=True)]
+        answer(documents, as_json=as_json, human=lambda console: _draw_looks(console, looks, needs))
+        _refuse([f"{look.target.identifier}: {look.error}" for look in looks if look.error is not None], "cannot be looked at")
         return
     if product is None:
         work.record_looks(looks)
     facts: list[Fact] = []
-    due = [(look, listed) for look, listed in work.with_listing(looks, always=product is not None) if look.needs or look.error or listed]
+    due = [(look, listing) for look, listing in zip(looks, listings, strict=True) if look.needs or look.error or listing]
     with progress("maintaining", total=len(due)) as advance:
-        for look, listed in due:
+        for look, listing in due:
             advance(0, text=f"maintaining {look.target.identifier}")
-            facts += work.maintain(look.target, orphans=listed)
+            facts += work.maintain(look.target, orphans=listing)
             advance()
     work.record(facts)
     document = {"run_id": work.run_id, "tables": len(looks), "actions": [_fact_document(fact) for fact in facts]}
     answer(document, as_json=as_json, human=lambda console: _draw_facts(console, looks, facts))
-    _raise([f"{fact.identifier} ({fact.action}): {fact.error}" for fact in facts if fact.outcome == "failed"])
+    _refuse([f"{fact.identifier} ({fact.action}): {fact.error}" for fact in facts if fact.outcome == "failed"], "could not be maintained")
 
 
-def _raise(faults: Sequence[str]) -> None:
+def _refuse(faults: Sequence[str], what: str) -> None:
+    """One sentence for all tables at fault; what the others got stands above it."""
     if faults:
         count = "1 table" if len(faults) == 1 else f"{len(faults)} tables"
-        raise PlatformError("maintenance-failed", f"Maintenance of {count} failed: {'; '.join(faults)}", "The others were maintained.")
+        raise PlatformError("maintenance-failed", f"{count} {what}: {'; '.join(faults)}")
 
 
-def _look_document(look: Look) -> dict[str, Any]:
+def _needs(look: Look, listing: str | None) -> list[Need]:
+    """What would be done to a table, the listing for orphans included."""
+    from platform_resources.lakehouse.health import Need
+
+    return [*look.needs, *([Need("orphans", listing)] if listing is not None and look.health is not None else [])]
+
+
+def _look_document(look: Look, needs: Sequence[Need]) -> dict[str, Any]:
     from dataclasses import asdict
 
     document: dict[str, Any] = {"product": look.target.product, "table": look.target.identifier, "error": look.error, "needs": []}
     if look.health is not None:
         facts = asdict(look.health)
         facts.pop("identifier")
-        document |= facts | {"needs": [asdict(need) for need in look.needs]}
+        document |= facts | {"needs": [asdict(need) for need in needs]}
     return document
 
 
@@ -83,7 +94,7 @@ def _fact_document(fact: Fact) -> dict[str, Any]:
     return {"table": document.pop("identifier"), **document}
 
 
-def _draw_looks(console: Console, looks: Sequence[Look]) -> None:
+def _draw_looks(console: Console, looks: Sequence[Look], needs: Sequence[Sequence[Need]]) -> None:
     columns = [
         Col("table", keep=True),
         Col("files", right=True, keep=True),
@@ -91,13 +102,14 @@ def _draw_looks(console: Console, looks: Sequence[Look]) -> None:
         Col("what and why", wrap=True),
     ]
     rows = []
-    for look in looks:
+    for look, wanted in zip(looks, needs, strict=True):
         health = look.health
-        said = look.error or "; ".join(f"{need.action}: {need.reason}{_size_of(need.bytes)}" for need in look.needs) or "-"
+        said = look.error or "; ".join(f"{need.action}: {need.reason}{_size_of(need.bytes)}" for need in wanted) or "-"
         rows.append((look.target.identifier, health.files if health else None, size(health.bytes) if health else None, said))
     draw_table(console, columns, rows)
-    needy = sum(bool(look.needs) for look in looks)
-    console.print(f"{needy} of {len(looks)} tables would be maintained; nothing was changed." if needy else "No table needs anything.")
+    sound = [wanted for look, wanted in zip(looks, needs, strict=True) if look.error is None]
+    needy = sum(bool(wanted) for wanted in sound)
+    console.print(f"{needy} of {len(sound)} tables would be maintained; nothing was changed." if needy else "No table needs anything.")
 
 
 def _size_of(count: int) -> str:

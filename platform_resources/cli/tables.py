@@ -59,6 +59,10 @@ def history_command(product: str, limit: int | None, quarantine: bool, as_json: 
 def _table(parts: Parts, contract: Contract, *, quarantine: bool = False) -> Table:
     from platform_resources.sourcing import not_materialised
 
+    if quarantine and not (contract.is_stream or contract.lands):
+        raise PlatformError(
+            "quarantine-none", f"{contract.key} has no quarantine: what it is made of was let in before.", "Leave --quarantine out."
+        )
     table = parts.lakehouse.table(contract.quarantine_identifier if quarantine else contract.identifier)
     if table is None:
         raise not_materialised(contract)
@@ -74,13 +78,13 @@ def _document(entry: HistoryEntry) -> dict[str, Any]:
 
 def _draw(console: Console, entries: list[HistoryEntry]) -> None:
     columns = [
-        Col("snapshot", keep=True), Col("time", keep=True), Col("operation"), Col("on"), Col("run"), Col("added", right=True),
-        Col("removed", right=True), Col("rows", right=True), Col("position", spare=True), Col("kept by", spare=True),
+        Col("snapshot", keep=True), Col("time", keep=True), Col("operation", spare=True), Col("on"), Col("added", right=True),
+        Col("removed", right=True), Col("rows", right=True), Col("position", wrap=True), Col("kept by", wrap=True), Col("run", spare=True),
     ]  # fmt: skip
     rows = [
         (
-            str(one.snapshot_id), one.time, one.operation, ", ".join(one.refs) or one.line, one.run_id, one.rows_added, one.rows_removed,
-            one.rows, _told(one.position), ", ".join(one.kept_by) or "nothing",
+            str(one.snapshot_id), one.time, one.operation, ", ".join(one.refs) or one.line, one.rows_added, one.rows_removed, one.rows,
+            _told(one.position), ", ".join(one.kept_by) or "nothing", one.run_id,
         )
         for one in entries
     ]  # fmt: skip

@@ -40,6 +40,7 @@ from platform_resources.lakehouse.stamp import (
     RUN_ID,
     WATERMARK,
     ancestors,
+    changes_rows,
     highest_epoch,
     last_change,
     read_stamp,
@@ -137,7 +138,7 @@ def find_target(table: Table, when: datetime | int | str) -> Snapshot:
             f"Snapshot {target} is not in the history of {name}'s main: it is on a branch, or was itself rolled back.",
             f"Choose one that `sdp table history {name.replace('.', '/', 1)}` shows on main.",
         )
-    if index == 0:
+    if not any(changes_rows(one) for one in line[:index]) and read_stamp_at(table, line[0].snapshot_id) == read_stamp_at(table, target):
         raise PlatformError("rollback-nowhere", f"{name} shows snapshot {target} already.", "Nothing is to be done.")
     lost = [stamp for stamp in CARRIED if read_stamp(table, stamp)[0] is not None and not _carries(line[index:], stamp)]
     if lost and (line[-1].sequence_number or 0) > 1:
@@ -253,7 +254,7 @@ def restore_metadata(lakehouse: Lakehouse, identifier: str, location: str | None
     if damaged is None:
         raise table_unknown(identifier)
     if not _is_damaged(lakehouse, identifier):
-        remedy = f"Take it back with `sdp table rollback {name}`."
+        remedy = f"Take it back with `sdp table rollback {name} --to SNAPSHOT|TAG|TIME`."
         raise PlatformError("restore-nowhere", f"The metadata of {identifier} can be read.", remedy)
     location = location or before
     if location is None:

@@ -59,7 +59,7 @@ def test_the_page_does_what_it_says(weather: Project) -> None:
 
 def test_programs_learn_what_would_be_done_and_what_was(weather: Project) -> None:
     (found,) = weather.json("maintain", "weather/daily", "--dry-run")
-    assert (found["table"], found["files"], [need["action"] for need in found["needs"]]) == ("weather.daily", 6, ["compact"])
+    assert (found["table"], found["files"], [need["action"] for need in found["needs"]]) == ("weather.daily", 6, ["compact", "orphans"])
     done = weather.json("maintain", "weather/daily")
     assert [(one["action"], one["outcome"]) for one in done["actions"]] == [("compact", "done"), ("orphans", "done")]
     assert "no product weather/dayly" in weather.refused("maintain", "weather/dayly")
