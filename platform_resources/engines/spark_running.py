@@ -102,19 +102,18 @@ def run_sql_on_spark(
     Raises:
         PlatformError: as `input_frame`; `sql-not-portable` for a query that Spark would answer otherwise than DuckDB.
     """
-    names: dict[str, str] = {}
+    names = {pinned.contract.identifier: f"__input_{uuid.uuid4().hex}" for pinned in inputs.values()}
+    schemas = {pinned.contract.identifier: pinned.definition.schema for pinned in inputs.values()}
+    text = to_spark(transform.text or "", names, schemas, file=transform.where)  # a refusal need not wait for a session to start
+    columns = ", ".join(f"{_typed(one)} AS {spark_quoted(one.name)}" for one in schema.fields)
+    catalog = spark.session.catalog
     try:
         for key, pinned in inputs.items():
-            name = f"__input_{uuid.uuid4().hex}"
-            input_frame(con, spark, pinned, restricted.get(key)).createOrReplaceTempView(name)
-            names[pinned.contract.identifier] = name
-        schemas = {pinned.contract.identifier: pinned.definition.schema for pinned in inputs.values()}
-        text = to_spark(transform.text or "", names, schemas, file=transform.where)
-        columns = ", ".join(f"{_typed(one)} AS {spark_quoted(one.name)}" for one in schema.fields)
+            input_frame(con, spark, pinned, restricted.get(key)).createOrReplaceTempView(names[pinned.contract.identifier])
         return to_reader(spark.session.sql(f"SELECT {columns} FROM (\n{text}\n) AS result"))
     finally:
         for name in names.values():
-            spark.session.catalog.dropTempView(name)
+            catalog.dropTempView(name)
 
 
 def _typed(field: NestedField) -> str:
