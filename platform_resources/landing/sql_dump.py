@@ -11,6 +11,7 @@ import codecs
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.types import BinaryType, DateType, FixedType, TimestampType, TimestamptzType
@@ -125,10 +126,28 @@ def _moments(values: pa.Array, of: SqlColumn, column: Column) -> pa.Array:
     if of.kind not in ("binary", "varbinary", "char", "varchar"):
         return values
     try:
+        whole = values.cast(pa.binary(14))
+    except pa.ArrowInvalid:  # some are shorter or longer: other forms of a moment, or none
+        return _moments_of_many_forms(values, is_date=isinstance(column.type, DateType))
+    digits = np.frombuffer(whole.buffers()[1], np.uint8)[whole.offset * 14 :][: len(whole) * 14].reshape(-1, 14)
+    if (digits[np.asarray(values.is_valid())] - ord("0") > 9).any():
+        return _moments_of_many_forms(values, is_date=isinstance(column.type, DateType))
+    made = np.tile(np.frombuffer(b"0000-00-00T00:00:00", np.uint8), (len(whole), 1))
+    for start, places in zip(
+        (0, 4, 6, 8, 10, 12), (slice(0, 4), slice(5, 7), slice(8, 10), slice(11, 13), slice(14, 16), slice(17, 19)), strict=True
+    ):
+        made[:, places] = digits[:, start : start + places.stop - places.start]
+    width = 10 if isinstance(column.type, DateType) else 19
+    made = np.ascontiguousarray(made[:, :width])
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(whole), [whole.buffers()[0], pa.py_buffer(made)]).cast(pa.binary())
+
+
+def _moments_of_many_forms(values: pa.Array, *, is_date: bool) -> pa.Array:
+    try:
         texts = values.cast(pa.string())
     except pa.ArrowInvalid:  # some are no text at all, and are told of one by one
         return values
-    return pc.replace_substring_regex(texts, _TIMESTAMP, _ISO_DATE if isinstance(column.type, DateType) else _ISO_MOMENT)
+    return pc.replace_substring_regex(texts, _TIMESTAMP, _ISO_DATE if is_date else _ISO_MOMENT)
 
 
 __all__ = ["read"]

@@ -21,7 +21,7 @@ from platform_resources.landing.mediawiki_export import Content, Revision, revis
 from platform_resources.landing.source import Block, Delivery, RefusedRecord
 from platform_resources.landing.text_columns import TextColumns
 
-_BLOCK_CHARACTERS = 8 * 1024 * 1024
+_BLOCK_CHARACTERS = 4 * 1024 * 1024
 _BLOCK_ROWS = 10_000
 
 
