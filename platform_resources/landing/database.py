@@ -289,7 +289,12 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _jsonable(value: Any) -> Any:
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(value).decode()
 
 
 def refusals(connection: str, place: str, account: str) -> Mapping[str, tuple[str, str, str]]:
