@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from platform_resources.cli.output import Col, Command, answer, arrow_rows, draw_records, draw_table, fits, json_option, progress
-from platform_resources.config import Settings, load_settings
+from platform_resources.cli.output import (
+    Col,
+    Command,
+    answer,
+    arrow_rows,
+    draw_records,
+    draw_table,
+    error_document,
+    fits,
+    json_option,
+    progress,
+)
+from platform_resources.config import load_settings
 from platform_resources.contracts.model import Contract
 from platform_resources.contracts.registry import Registry
 from platform_resources.errors import PlatformError
+from platform_resources.parts import Parts
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.table import Table
     from rich.console import Console
+
+    from platform_resources.lakehouse.catalog import Lakehouse
 
 SHOWN_ROWS = 40
 
@@ -91,7 +106,10 @@ def list_command(domain: str | None, as_json: bool) -> None:
         raise PlatformError(
             "domain-unknown", f"There is no domain {domain}.", f"Name one of: {', '.join(sorted(registry.domains)) or '(there is none)'}."
         )
-    products = [listed(settings, registry, contract) for _, contract in sorted(registry.contracts.items())]
+    lakehouse = Parts(settings).lakehouse
+    products = [
+        listed(registry, contract, read_table(lakehouse, contract.identifier)) for _, contract in sorted(registry.contracts.items())
+    ]
     products += [_broken(key) for key in sorted(registry.broken)]
     chosen = [product for product in products if domain in (None, product["domain"])]
 
@@ -105,17 +123,19 @@ def list_command(domain: str | None, as_json: bool) -> None:
             Col("title", spare=True),
         ]
         draw_table(
-            console, columns, [(p["product"], p["kind"], p["status"], p["rows"], ", ".join(p["owners"]), p["title"]) for p in chosen]
-        )
+            console, columns,
+            [(p["product"], p["kind"], p["status"], damaged_or(p, p["rows"]), ", ".join(p["owners"]), p["title"]) for p in chosen],
+        )  # fmt: skip
         if not chosen:
             console.print("There is no product yet. Begin with `sdp new domain NAME --owner ADDRESS`.")
 
     answer(chosen, as_json=as_json, human=draw)
+    raise_damage(product["error"] for product in chosen)
 
 
-def listed(settings: Settings, registry: Registry, contract: Contract) -> dict[str, Any]:
-    """The row of `sdp list`."""
-    table = table_of(settings, contract)
+def listed(registry: Registry, contract: Contract, table: Table | PlatformError | None) -> dict[str, Any]:
+    """The row of `sdp list`; of a damaged table what the contract says of it, and the `error`."""
+    damage = table if isinstance(table, PlatformError) else None
     return {
         "product": contract.key,
         "domain": contract.domain,
@@ -127,12 +147,13 @@ def listed(settings: Settings, registry: Registry, contract: Contract) -> dict[s
         "stream": contract.source.stream if contract.source else None,
         "classification": contract.classification,
         "column_count": len(contract.columns),
-        "rows": row_count(table) if table is not None else None,
+        "rows": row_count(table) if not (table is None or isinstance(table, PlatformError)) else None,
+        "error": error_document(damage) if damage else None,
     }
 
 
 def _broken(key: str) -> dict[str, Any]:
-    empty = dict.fromkeys(("title", "version", "stream", "classification", "column_count", "rows"))
+    empty = dict.fromkeys(("title", "version", "stream", "classification", "column_count", "rows", "error"))
     return {"product": key, "domain": key.partition("/")[0], "kind": "-", "status": "broken", "owners": [], **empty}
 
 
@@ -144,11 +165,34 @@ def kind_of(contract: Contract, registry: Registry) -> str:
     return {".sql": "sql", ".py": "python"}.get(path.suffix, "-") if path else "-"
 
 
-def table_of(settings: Settings, contract: Contract) -> Table | None:
-    """The product's table, None before its first commit."""
-    from platform_resources.lakehouse.catalog import Lakehouse
+def read_table(lakehouse: Lakehouse, identifier: str) -> Table | PlatformError | None:
+    """A product's table, None before its first commit; the error of one whose metadata is damaged, which must not hide the others."""
+    try:
+        return lakehouse.table(identifier)
+    except PlatformError as error:
+        if error.code != "metadata-damaged":
+            raise
+        return error
 
-    return Lakehouse(settings).table(contract.identifier)
+
+def damaged_or(product: Mapping[str, Any], value: Any) -> Any:
+    """The cell of a product's row: the value, or that its table is damaged."""
+    from rich.text import Text
+
+    return value if product["error"] is None else Text("damaged", style="red")
+
+
+def raise_damage(errors: Iterable[Mapping[str, Any] | None]) -> None:
+    """End with the sentence of each damaged table, after what could be told of the others is told.
+
+    Raises:
+        PlatformError: `metadata-damaged`.
+    """
+    found = [PlatformError(error["code"], error["message"], error["remedy"]) for error in errors if error is not None]
+    for error in found[:-1]:
+        click.echo(f"{error} [{error.code}]", err=True)
+    if found:
+        raise found[-1]
 
 
 def row_count(table: Table) -> int:

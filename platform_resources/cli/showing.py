@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import click
 import yaml
 
+from platform_resources.addresses import shown_address
 from platform_resources.cli.output import Col, Command, answer, draw_table, duration, human, json_option
-from platform_resources.cli.products import listed, table_of
+from platform_resources.cli.products import damaged_or, listed, raise_damage, read_table
 from platform_resources.cli.snippets import ENGINES, snippet
 from platform_resources.config import Settings, load_settings
 from platform_resources.contracts.exporting import exported
 from platform_resources.contracts.model import Check, Column, Contract
 from platform_resources.contracts.registry import Registry
 from platform_resources.errors import PlatformError
+from platform_resources.parts import Parts
 from platform_resources.runs import REFUSED, look_at
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def show_command(product: str, engine: str | None, odcs: bool, as_json: bool) ->
     registry = Registry.load(settings.project)
     contract = registry.get(product)
     if engine is not None:
-        if table_of(settings, contract) is None:
+        if Parts(settings).lakehouse.table(contract.identifier) is None:
             from platform_resources.sourcing import not_materialised
 
             raise not_materialised(contract)
@@ -49,15 +50,17 @@ def show_command(product: str, engine: str | None, odcs: bool, as_json: bool) ->
         return
     shown = _shown(settings, registry, contract)
     answer(shown, as_json=as_json, human=lambda console: _draw_product(console, shown))
+    raise_damage([shown["error"]])
 
 
 def _shown(settings: Settings, registry: Registry, contract: Contract) -> dict[str, Any]:
-    table = table_of(settings, contract)
+    read = read_table(Parts(settings).lakehouse, contract.identifier)
+    table = None if isinstance(read, PlatformError) else read
     head = table.current_snapshot() if table is not None else None
     inputs = inputs_of(settings, registry)
-    read = f'source("{contract.key}").polars()'
+    program = f'source("{contract.key}").polars()'
     return {
-        **listed(settings, registry, contract),
+        **listed(registry, contract, read),
         "identifier": contract.identifier,
         "description": contract.description,
         "purpose": contract.purpose,
@@ -80,14 +83,14 @@ def _shown(settings: Settings, registry: Registry, contract: Contract) -> dict[s
             "objective": contract.sla.objective, "window": contract.sla.window,
         },
         "inputs": list(inputs.get(contract.key, ())),
-        "consumers": sorted(key for key, read in inputs.items() if contract.key in read),
+        "consumers": sorted(key for key, used in inputs.items() if contract.key in used),
         "snapshot_id": head.snapshot_id if head is not None else None,
         "location": table.location() if table is not None else None,
         "metadata_location": table.metadata_location if table is not None else None,
         "refused_branches": _refused(table),
         "snippets": {
             "sql": f'sdp query "select * from {contract.identifier} limit 10"',  # noqa: S608 - a text to paste
-            "python": f'from platform_resources import source\n{read}  # or .duckdb(), .arrow(), .at("2026-01-01T00:00:00Z")',
+            "python": f'from platform_resources import source\n{program}  # or .duckdb(), .arrow(), .at("2026-01-01T00:00:00Z")',
         },
     }  # fmt: skip
 
@@ -108,8 +111,7 @@ def _servers(settings: Settings, contract: Contract) -> list[dict[str, Any]]:
     table = {"server": "table", "description": f"Iceberg table {contract.identifier}."}
     root, place = settings.warehouse_uri, "/".join(contract.identifier.split("."))
     if settings.catalog_type == "rest" and settings.catalog_uri:
-        url = urlsplit(settings.catalog_uri)
-        reached = {"catalog": settings.catalog_name, "catalogUrl": url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()}
+        reached = {"catalog": settings.catalog_name, "catalogUrl": shown_address(settings.catalog_uri)}
         servers.append({**table, "type": "iceberg", **reached, "namespace": contract.domain, "warehouse": root})
     elif root.startswith("s3"):
         servers.append({**table, "type": "s3", "location": f"{root}/{place}", "format": "iceberg"})
@@ -226,7 +228,7 @@ def _facts(shown: dict[str, Any]) -> list[tuple[str, Any]]:
         ("support", ", ".join(str(item["channel"]) for item in shown["support"])), ("promise", promise + kept),
         ("class", shown["classification"]), ("readers", "" if shown["readers"] is None else ", ".join(shown["readers"])),
         ("primary key", ", ".join(shown["primary_key"])), ("inputs", ", ".join(shown["inputs"])),
-        ("consumers", ", ".join(shown["consumers"])), ("rows", shown["rows"]),
+        ("consumers", ", ".join(shown["consumers"])), ("rows", damaged_or(shown, shown["rows"])),
         ("snapshot", shown["snapshot_id"] and str(shown["snapshot_id"])),
         ("contract", shown["file"]),
     ]  # fmt: skip

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from platform_resources.cli.output import Col, Command, answer, draw_table, duration, json_option
-from platform_resources.cli.products import row_count
+from platform_resources.cli.output import Col, Command, answer, draw_table, duration, error_document, json_option
+from platform_resources.cli.products import damaged_or, kind_of, raise_damage, read_table, row_count
 from platform_resources.cli.showing import inputs_of
 from platform_resources.config import Settings, load_settings
 from platform_resources.contracts.model import Contract
@@ -28,6 +28,9 @@ IDLENESS = (
     "Over its promise with nothing waiting: old events prove nothing about now. Once half the promised latency has passed without an "
     "event, a drain says that the stream is idle, and the lag falls."
 )
+_TOLD_BY_THE_TABLE = (
+    "rows", "snapshot_id", "last_event_time", "watermark", "lag_events", "lag_seconds", "promised_seconds", "fresh", "blocked_until",
+)  # fmt: skip
 
 
 @click.command("status", cls=Command)
@@ -47,17 +50,19 @@ def status_command(products: tuple[str, ...], as_json: bool) -> None:
     def draw(console: Console) -> None:
         from platform_resources.stack.platform import running
 
-        draw_status(console, found)
         now = running(settings)
+        draw_status(console, found, at_work=now is not None)
         console.print(
             f"UI: {now.url}" if now and now.url else "The platform is not running on this home; `sdp up` starts it.", soft_wrap=True
         )
 
     answer(found, as_json=as_json, human=draw)
+    raise_damage(product["error"] for product in found)
 
 
 def status_of(settings: Settings, products: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """What `sdp status` says of these products, of all without names; one value per product, by key.
+    """What `sdp status` says of these products, of all without names; one value per product, by key. One whose table is damaged has an
+    `error` and nothing that only the table knows.
 
     Raises:
         PlatformError: `product-unknown`.
@@ -67,17 +72,27 @@ def status_of(settings: Settings, products: Sequence[str] = ()) -> list[dict[str
     chosen = [registry.get(key) for key in products] if products else [contract for _, contract in sorted(registry.contracts.items())]
     inputs = inputs_of(settings, registry)
     work = _work(settings, chosen)
-    return [{**_data(contract, parts, inputs.get(contract.key, ())), **work[contract.key]} for contract in chosen]
+    return [
+        {
+            "product": contract.key,
+            "kind": kind_of(contract, registry),
+            **_data(contract, parts, inputs.get(contract.key, ())),
+            **work[contract.key],
+        }
+        for contract in chosen
+    ]
 
 
 def _data(contract: Contract, parts: Parts, inputs: Sequence[str]) -> dict[str, Any]:
     from platform_resources.lakehouse.stamp import read_watermark
 
-    table = parts.lakehouse.table(contract.identifier)
+    read = read_table(parts.lakehouse, contract.identifier)
+    if isinstance(read, PlatformError):
+        return {**dict.fromkeys(_TOLD_BY_THE_TABLE), "skipped_checks": [], "error": error_document(read)}
+    table = read
     head = table.current_snapshot() if table is not None else None
     watermark = read_watermark(table) if table is not None else None
     facts: dict[str, Any] = {
-        "product": contract.key,
         "rows": row_count(table) if table is not None else 0,
         "snapshot_id": head.snapshot_id if head is not None else None,
         "last_event_time": last_event_time(table, contract, parts.settings) if table is not None else None,
@@ -89,7 +104,7 @@ def _data(contract: Contract, parts: Parts, inputs: Sequence[str]) -> dict[str, 
     promised = contract.sla.latency.total_seconds() if contract.sla.latency else None
     fresh = None if seconds is None or promised is None else seconds <= promised
     lags = {"lag_events": events, "lag_seconds": seconds, "promised_seconds": promised, "fresh": fresh}
-    return {**facts, **lags, "blocked_until": blocked_until}
+    return {**facts, **lags, "blocked_until": blocked_until, "error": None}
 
 
 def _waiting(contract: Contract, table: Table | None, inputs: Sequence[str], parts: Parts) -> tuple[int | None, datetime | None]:
@@ -124,14 +139,16 @@ def _stream_lag(contract: Contract, parts: Parts) -> tuple[int | None, datetime 
 
 def _input_lag(table: Table | None, inputs: Sequence[str], parts: Parts) -> int | None:
     """Rows added to or deleted from the inputs since the snapshots in the product's position; None when a position is no longer in an
-    input's history.
+    input's history, or an input's table is damaged.
     """
     from platform_resources.lakehouse.stamp import ancestors, read_position, summary_of
 
     position = (read_position(table) if table is not None else None) or {}
     rows = 0
     for key in inputs:
-        source = parts.lakehouse.table(key.replace("/", "."))
+        source = read_table(parts.lakehouse, key.replace("/", "."))
+        if isinstance(source, PlatformError):
+            return None
         if source is None:
             continue
         since = position.get(key)
@@ -266,8 +283,8 @@ def _check(check: Any, record: Any) -> dict[str, Any]:
     }
 
 
-def draw_status(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
-    """The table of `sdp status`, and why a product may be over its promise though nothing waits."""
+def draw_status(console: Console, found: Sequence[Mapping[str, Any]], *, at_work: bool = True) -> None:
+    """The table of `sdp status`, and why a stream may be over its promise though nothing waits, while a platform is `at_work` on it."""
     columns = [
         Col("product", keep=True), Col("rows", right=True, keep=True), Col("last event", keep=True, spare=True),
         Col("lag", right=True, keep=True), Col("waiting", right=True, keep=True), Col("last run", keep=True), Col("checks", keep=True),
@@ -275,7 +292,7 @@ def draw_status(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     rows = [
         (
             p["product"],
-            p["rows"] if p["snapshot_id"] is not None else None,
+            damaged_or(p, p["rows"] if p["snapshot_id"] is not None else None),
             p["last_event_time"],
             _lag_text(p),
             p["lag_events"],
@@ -285,7 +302,7 @@ def draw_status(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
         for p in found
     ]
     draw_table(console, columns, rows)
-    if any(p["fresh"] is False and p["lag_events"] == 0 for p in found):
+    if at_work and any(p["kind"] == "stream" and p["fresh"] is False and p["lag_events"] == 0 for p in found):
         console.print(IDLENESS, soft_wrap=True)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
+from pydantic import ValidationError as InvalidModel
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.exceptions import (
@@ -251,9 +252,21 @@ def _damaged(identifier: Any, error: Exception) -> PlatformError:
     name = ".".join(Catalog.identifier_to_tuple(identifier))
     return PlatformError(
         "metadata-damaged",
-        f"The newest metadata file of {name} cannot be read: {' '.join(str(error).split())[:200].rstrip('.')}.",
+        f"The newest metadata file of {name} cannot be read: {_reason(error)}.",
         f"Put the file back from a backup, or go on from the one before it with `sdp table restore {name.replace('.', '/', 1)}`.",
     )
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with the file, without the parser's own words around it (its class, its links)."""
+    if isinstance(error, FileNotFoundError):
+        return "it is not there"
+    parsed = next((one for one in (error, error.__cause__) if isinstance(one, InvalidModel)), None)
+    if parsed is None:
+        return " ".join(str(error).split())[:200].rstrip(".")
+    first = parsed.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else str(first["msg"])
 
 
 class LocalRequirement(ValidatableTableRequirement):

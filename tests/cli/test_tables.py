@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -128,3 +130,29 @@ def test_a_tag_goes_when_it_is_told_to(weather: Project) -> None:
     assert weather.json("table", "tag", "weather/reading", "first-day", "--delete")["deleted"] is True
     assert "[tag-unknown]" in weather.refused("table", "tag", "weather/reading", "first-day", "--delete")
     assert weather.sdp("table", "tag", "weather/reading", "x", "--delete", "--snapshot", "1").exit_code == 2
+
+
+def test_a_damaged_table_hides_no_other(weather: Project) -> None:
+    newest = Path(weather.json("show", "weather/reading")["metadata_location"].removeprefix("file://"))
+    whole = newest.read_bytes()
+    newest.write_text("damaged\n")
+    told = (
+        "The newest metadata file of weather.reading cannot be read: Invalid JSON: expected value at line 1 column 1. Put the file back "
+        "from a backup, or go on from the one before it with `sdp table restore weather/reading`. [metadata-damaged]"
+    )
+    try:
+        for command in ("status", "list"):
+            people, programs = weather.sdp(command), weather.sdp(command, "--json")
+            assert (people.exit_code, programs.exit_code) == (1, 1)
+            assert people.stderr.splitlines()[-1] == programs.stderr.splitlines()[-1] == told
+            shown = {product["product"]: product for product in json.loads(programs.stdout)}
+            assert (shown["weather/daily"]["rows"], shown["weather/daily"]["error"]) == (5, None)
+            assert (shown["weather/reading"]["rows"], shown["weather/reading"]["error"]["code"]) == (None, "metadata-damaged")
+            rows = {line.split()[0]: line for line in people.stdout.splitlines() if line.startswith("weather/")}
+            assert "damaged" in rows["weather/reading"] and "damaged" not in rows["weather/daily"]
+        shown = weather.sdp("show", "weather/reading")
+        assert shown.exit_code == 1 and told in shown.stderr and "temperature" in shown.stdout and "damaged" in shown.stdout
+        assert weather.ok("status", "weather/daily") and weather.ok("show", "weather/daily")
+        assert told.split(":", maxsplit=1)[0] in weather.sdp("ingest", "weather/reading").stderr
+    finally:
+        newest.write_bytes(whole)
