@@ -232,7 +232,7 @@ def tell_commit(
 
 def totals(report: DrainReport) -> dict[str, Any]:
     """The stable JSON form of `sdp ingest`."""
-    names = ("read", "inserted", "duplicates", "quarantined", "late", "skewed", "commits", "position")
+    names = ("read", "inserted", "duplicates", "quarantined", "late", "skewed", "commits", "position", "superseded")
     return {name: getattr(report, name) for name in names}
 
 

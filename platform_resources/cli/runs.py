@@ -69,16 +69,22 @@ def ingest_command(
     report = outcome.observed.get(REPORT)
     if report is None and outcome.fault is None:  # another drain took the lock between our look and our start
         _refuse_if_busy(settings, contract, lock)
-        raise PlatformError("already-running", f"{lock} was at work in another run.", "Try again.")
+        raise PlatformError("already-running", f"{contract.key} was at work in another run.", "Try again.")
     if report is None and not outcome.checks:
         _raise_fault(outcome)  # it failed before it read anything: there is nothing to count
-    shown = {"read": 0, "inserted": 0, "duplicates": 0, "quarantined": 0, "late": 0, "commits": 0, "position": {}, **(report or {})}
+    nothing = {**dict.fromkeys(("read", "inserted", "duplicates", "quarantined", "late", "commits"), 0), "position": {}, "superseded": False}
+    shown = {**nothing, **(report or {})}
     shown |= {"run_id": outcome.run_id, "status": outcome.status, "checks": list(outcome.checks), "skipped_checks": sorted(set(skip))}
     shown |= {"error": outcome.error, "refused_branch": outcome.refused_branch or shown.get("refused_branch")}
 
     def draw(console: Console) -> None:
         names = ("read", "inserted", "duplicates", "quarantined", "late", "commits")
         console.print(f"{contract.key}: " + ", ".join(f"{shown[name]:,} {name}" for name in names))
+        if shown["superseded"]:
+            console.print(
+                f"It was superseded: a rollback or another drain took {contract.key} over, and the next drain goes on from there.",
+                soft_wrap=True,
+            )
         if skip:
             console.print(f"Published past {', '.join(shown['skipped_checks'])}; the commits and the run say so.")
         _draw_checks(console, outcome)

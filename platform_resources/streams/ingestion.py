@@ -65,6 +65,7 @@ LOST = "sdp.lost"
 READ_TIMEOUT = 1.0
 PAUSE = 0.2
 QUIET = 0.5
+LOOK_SECONDS = 3.0  # between two looks of an idle drain whether the table is still its own
 
 
 class _BlockedError(Exception):
@@ -143,6 +144,7 @@ class Drain:
         self._bytes = 0
         self._buffered_at = self._arrived_at = 0.0
         self._last_commit: datetime | None = None
+        self._looked_at = time.monotonic()
         self._outcomes: list[CheckOutcome] = []
 
     def run(self, *, until: Literal["idle", "end"] | float, stop: threading.Event | None = None) -> DrainReport:
@@ -345,13 +347,28 @@ class Drain:
     def _rest(self, seen_at: datetime) -> None:
         """Nothing is left to commit: say that all log ends were seen reached at `seen_at`, at most once per half the promise.
 
-        A hole that reading came past moves the position at once, or the log would look unread for as long.
+        A hole that reading came past moves the position at once, or the log would look unread for as long. A drain that commits nothing
+        meets no fence, so it looks: who rolled the table back waits for its end, and nobody may read the events again before that.
         """
+        if time.monotonic() - self._looked_at >= LOOK_SECONDS:
+            self._looked_at = time.monotonic()
+            self._require_tenure()
         if heartbeat_due(self.contract, self._last_commit, seen_at):
             failpoint("drain-before-heartbeat")
             self._publish_empty(self._watermark.at_end(micros(seen_at), delay_of(self.contract)), heartbeat=True)
         elif self._ahead:
             self._publish_empty(self._watermark, heartbeat=False)
+
+    def _require_tenure(self) -> None:
+        """Make sure that nobody took over.
+
+        Raises:
+            Fenced: somebody did.
+        """
+        table = self.lakehouse.table(self.contract.identifier)
+        if table is None:
+            raise Fenced.by(self.contract.identifier, "it was dropped")
+        self._fence().check(table)
 
     def _publish_empty(self, watermark: Watermark, *, heartbeat: bool, extra: dict[str, str] | None = None) -> None:
         position = self._reading

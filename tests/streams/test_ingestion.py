@@ -741,6 +741,27 @@ def test_a_set_of_drains_takes_turns_and_a_fault_ends_only_its_own(house: House)
     assert isinstance(reports["test/torn"].error, PlatformError) and reports["test/torn"].stopped_by == "error"
 
 
+@pytest.mark.parametrize("by", ["sdp", "another client"])
+def test_an_idle_drain_ends_when_the_table_is_rolled_back_under_it(house: House, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform_resources.streams.ingestion.LOOK_SECONDS", 0.2)
+    for n in range(2):
+        house.produce(event(n))
+        house.ingest()
+    first = next(one for one in reversed(list(ancestors(house.table))) if "sdp.position" in summary_of(one))
+    mine, reports, begun = House(house.settings, open_log(house.settings)), list[DrainReport](), threading.Event()
+    house.produce(event(2))
+    drain = mine.drain(on_commit=lambda _: begun.set())
+    thread = threading.Thread(target=lambda: reports.append(drain.run(until=60)))
+    thread.start()
+    assert begun.wait(30)
+    take_back(house, first.snapshot_id, by=by)
+    thread.join(30)
+    assert not thread.is_alive()
+    assert (reports[0].stopped_by, reports[0].superseded, reports[0].error) == ("superseded", True, None)
+    house.ingest()
+    assert len(found_in(house.lakehouse, house.contract).main) == 3
+
+
 def test_a_trickle_is_gathered_and_a_stop_commits_what_was_read(house: House) -> None:
     commits: list[DrainCommit] = []
     stop, reports = threading.Event(), list[DrainReport]()
