@@ -25,7 +25,7 @@ from platform_resources.contracts.sources import HttpOptions, Paging
 from platform_resources.errors import PlatformError
 from platform_resources.landing.connections import address_of, connection_name
 from platform_resources.landing.cursors import Increment, merges, takes_newest
-from platform_resources.landing.http_pages import Answer, Client
+from platform_resources.landing.http_pages import Answer, Client, Retries
 from platform_resources.landing.json_records import JsonRows
 from platform_resources.landing.snapshots import now, pending_snapshot, see_slice_is_now
 from platform_resources.landing.source import Block, Delivery, DeliveryRefused, Landed
@@ -69,7 +69,7 @@ class HttpSource:
         if cursor is None:
             return pending_snapshot(self._contract, landed)
         found = Increment(cursor, now().isoformat(), after=landed.get(cursor))
-        for block in self._blocks(found):
+        for block in self._blocks(found, looking=True):
             newest = pc.max(block.rows.column(cursor)).as_py()
             if newest is not None and (found.after is None or newest > self._value(found.after).as_py()):
                 return [found]
@@ -105,21 +105,20 @@ class HttpSource:
 
     # --- pages
 
-    def _blocks(self, delivery: Delivery) -> Iterator[Block]:
+    def _blocks(self, delivery: Delivery, *, looking: bool = False) -> Iterator[Block]:
         """The records of each page as a block."""
         query, first = dict[str, str](), 1
         if isinstance(delivery, Increment) and delivery.after is not None and self._options.cursor_parameter:
             query[self._options.cursor_parameter] = self._since(delivery.after)
-        for records in self._pages(query):
+        for records in self._pages(query, self._client.retries(looking=looking)):
             lines = range(first, first + len(records))
             first += len(records)
             yield self._rows.typed(records, lines, lambda index, records=records: orjson.dumps(records[index]))  # type: ignore[misc]
 
-    def _pages(self, query: Mapping[str, str]) -> Iterator[list[Any]]:
+    def _pages(self, query: Mapping[str, str], retries: Retries) -> Iterator[list[Any]]:
         """The lists of records, one request each, until the API says or shows that there are no more."""
         paging, seen = self._options.paging, set[bytes]()
         url, place = self._client.url(self._path), _first(paging)
-        retries = self._client.retries()
         longest = previous = 0
         while True:
             ends = bool(previous) and previous < max(longest, paging.size or 0 if paging else 0)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _CONNECT_SECONDS, _SILENCE_SECONDS, _PAGE_SECONDS = 10.0, 60.0, 300.0
+_LOOK_BUDGET, _LOOK_SILENCE = timedelta(seconds=5), 15.0  # a sensor asks for many products within a minute
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0
 _PAGE_BYTES = 128 << 20
 _CHUNK = 1 << 18
@@ -43,9 +44,10 @@ class Answer:
 
 @dataclass
 class Retries:
-    """What trying again has taken of a budget; one for each delivery."""
+    """What trying again has taken of a budget, seconds; one for each delivery. `silence` is how long a page may keep silent."""
 
     budget: timedelta
+    silence: float
     spent: float = field(default=0.0)
 
 
@@ -84,9 +86,9 @@ class Client:
         """The address of a path below the connection's."""
         return f"{self._base}/{path.lstrip('/')}"
 
-    def retries(self) -> Retries:
-        """A budget that nothing was taken of."""
-        return Retries(self._budget)
+    def retries(self, *, looking: bool = False) -> Retries:
+        """A budget that nothing was taken of; a small one while only looking whether there is something new."""
+        return Retries(min(self._budget, _LOOK_BUDGET), _LOOK_SILENCE) if looking else Retries(self._budget, _SILENCE_SECONDS)
 
     def get(self, url: str, query: dict[str, str], retries: Retries, *, missing_ends: bool = False) -> Answer | None:
         """The page there.
@@ -104,7 +106,7 @@ class Client:
         attempt = 0
         while True:
             began = time.monotonic()
-            status, reason, asked, answer = self._try(url, query)
+            status, reason, asked, answer = self._try(url, query, retries.silence)
             if answer is not None:
                 return answer
             if status == 404 and missing_ends:
@@ -119,7 +121,7 @@ class Client:
             retries.spent += wait
             attempt += 1
 
-    def _try(self, url: str, query: dict[str, str]) -> tuple[int | None, str, float | None, Answer | None]:
+    def _try(self, url: str, query: dict[str, str], silence: float) -> tuple[int | None, str, float | None, Answer | None]:
         """Status (None: none came), what went wrong in words, the wait that the API asks for in seconds, and the answer if all is well."""
         import requests
 
@@ -127,9 +129,7 @@ class Client:
             self._session = requests.Session()
             self._session.auth = self._sign  # also keeps a netrc from being sent instead
         try:
-            with self._session.get(
-                url, params=query, timeout=(_CONNECT_SECONDS, _SILENCE_SECONDS), stream=True, allow_redirects=False
-            ) as response:
+            with self._session.get(url, params=query, timeout=(_CONNECT_SECONDS, silence), stream=True, allow_redirects=False) as response:
                 if response.status_code != 200:
                     return response.status_code, f"answers {response.status_code}", _wait_of(response.headers.get("Retry-After")), None
                 body = self._body(response, url)
@@ -188,8 +188,8 @@ class Client:
         wish = f" and asks to wait {asked:.0f} s" if asked is not None else ""
         return PlatformError(
             "http-unreachable",
-            f"{self._place(url)} {reason}{wish}; trying again took {retries.spent:.0f} s of the budget of "
-            f"{retries.budget.total_seconds():.0f} s.",
+            f"{self._place(url)} {reason}{wish}; trying again took {retries.spent:.0f} s of the {retries.budget.total_seconds():.0f} s "
+            "that it may.",
             "Run again later, or raise budget in the contract's server.",
         )
 

@@ -313,7 +313,7 @@ def test_the_wait_that_a_server_asks_for_is_kept(api: Api, waits: list[float]) -
 def test_a_budget_ends_the_trying_and_says_what_went_wrong_last(api: Api, waits: list[float]) -> None:
     api.answer = lambda _: Reply(status=503)
     error = refusal(api.source(ID, budget="10 seconds", **DAILY))
-    assert error.code == "http-unreachable" and "answers 503" in error.message and "budget of 10 s" in error.message
+    assert error.code == "http-unreachable" and "answers 503" in error.message and "of the 10 s" in error.message
     assert sum(waits) <= 10 and len(waits) > 2
     api.answer = lambda _: Reply(status=429, headers={"Retry-After": "3600"})
     before = len(api.asked)
@@ -321,6 +321,14 @@ def test_a_budget_ends_the_trying_and_says_what_went_wrong_last(api: Api, waits:
     assert "asks to wait 3600 s" in error.message and len(api.asked) == before + 1
     error = refusal(api.source(ID, uri="http://127.0.0.1:1/v1", budget="1 second", **DAILY))
     assert error.code == "http-unreachable" and "is not reached" in error.message
+
+
+def test_a_look_for_what_is_new_keeps_nobody_waiting(api: Api, waits: list[float]) -> None:
+    api.answer = lambda _: Reply(status=503)
+    source = api.source(ID, product={"writeMode": "merge"}, cursor="id", budget="1 hour")
+    with pytest.raises(PlatformError) as caught:
+        source.pending({})
+    assert caught.value.code == "http-unreachable" and 0 < sum(waits) <= 5
 
 
 def test_a_server_that_says_nothing_is_given_up(api: Api, waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
