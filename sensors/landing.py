@@ -14,6 +14,7 @@ import dagster as dg
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from platform_resources.contracts.model import Contract
+from platform_resources.contracts.sources import FILE_KINDS
 from platform_resources.errors import PlatformError
 from platform_resources.landing.pending import Outlook, outlook
 from platform_resources.parts import Parts
@@ -30,6 +31,7 @@ def outlook_of(contract: Contract, parts: Parts) -> Outlook:
 
 def landing_sensor(domain: str, contracts: Sequence[Contract], parts: Parts) -> dg.SensorDefinition:
     """The sensor of one location's landed products, running by default."""
+    looked: dict[str, float] = {}
 
     @dg.sensor(
         name=f"{domain}_landing",
@@ -40,7 +42,7 @@ def landing_sensor(domain: str, contracts: Sequence[Contract], parts: Parts) -> 
         tags={"sdp/domain": domain},
     )
     def _landing(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        requests, reasons = propose_landings(context.instance, contracts, parts)
+        requests, reasons = propose_landings(context.instance, contracts, parts, looked=looked)
         for reason in reasons if requests else ():  # without a run they are the reason that the tick shows
             context.log.info(reason)
         return dg.SensorResult(
@@ -55,10 +57,15 @@ def propose_landings(
     contracts: Sequence[Contract],
     parts: Parts,
     *,
+    looked: dict[str, float] | None = None,
     look: Callable[[Contract, Parts], Outlook] = outlook_of,
     now: Callable[[], float] = time.time,
 ) -> tuple[list[dg.RunRequest], list[str]]:
-    """One run for each product with something to land, and one sentence for each that has to wait or cannot be looked at."""
+    """One run for each product with something to land, and one sentence for each that has to wait or cannot be looked at.
+
+    `looked` keeps when each database and API was looked at last: another team's server is asked once per `frequency`, not at every tick.
+    """
+    looked = {} if looked is None else looked
     keys = [contract.key for contract in contracts]
     working = {key for work in active_work(instance, keys, parts.settings) for key in work.products}
     working |= lock_holders(keys, drain_lock, parts.settings).keys()
@@ -72,6 +79,10 @@ def propose_landings(
             failed = "the last landing failed" if past.failures == 1 else f"the last {past.failures} landings failed"
             reasons.append(f"{contract.key}: {failed}, next try in {seconds(wait)}.")
             continue
+        if contract.source is not None and contract.source.kind not in FILE_KINDS:
+            if now() - looked.get(contract.key, 0.0) < contract.sla.frequency.total_seconds():
+                continue
+            looked[contract.key] = now()
         try:
             found = look(contract, parts)
         except Exception as error:  # noqa: BLE001 - one source's fault must not stop the others of the location

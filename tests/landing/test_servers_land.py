@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from platform_resources.config import SOURCE_ROOT, Settings
@@ -16,6 +17,8 @@ from platform_resources.lakehouse.stamp import read_position
 from platform_resources.landing import snapshots
 from platform_resources.landing.landing import Landing
 from platform_resources.landing.reports import LandingReport
+from platform_resources.parts import Parts
+from sensors.landing import propose_landings
 from tests.landing.server_contracts import server_contract
 from tests.landing.test_database import AT, DAILY, ID, NAME, Server, server
 from tests.landing.test_http import Api, Reply, api
@@ -107,6 +110,22 @@ def test_a_refused_snapshot_rests_before_all_of_it_is_asked_for_again(
     product.now += timedelta(minutes=2)
     api.answer = lambda _: Reply([{"id": 1}])
     assert product.land().deliveries == 1 and product.rows("id") == [(1,)]
+
+
+def test_a_sensor_asks_anothers_server_once_per_frequency(settings: Settings, api: Api) -> None:
+    api.answer = lambda _: Reply([])
+    contract = server_contract("http", ID, path="orders", cursor="id", product={"writeMode": "append"})
+    product = Product(contract, settings, f"http://127.0.0.1:{api.port}")
+    parts, looked, clock = Parts(product.settings), dict[str, float](), [1e9]
+    with dg.DagsterInstance.ephemeral() as instance:
+        for _ in range(8):
+            requests, reasons = propose_landings(instance, [contract], parts, looked=looked, now=lambda: clock[0])
+            assert not requests and not reasons
+            clock[0] += 15
+        assert len(api.asked) == 2  # in two minutes; the default frequency is one
+        api.answer = lambda _: Reply([{"id": 1}])
+        requests, _ = propose_landings(instance, [contract], parts, looked=looked, now=lambda: clock[0])
+        assert len(requests) == 1
 
 
 def test_the_page_tells_codes_that_exist_and_all_of_them() -> None:
