@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from platform_resources.config import Settings
@@ -209,9 +209,13 @@ _snapshots = st.lists(
 )
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("examples", [4, pytest.param(60, marks=pytest.mark.storm)])
+def test_validity_equals_the_model_also_when_the_newest_slice_is_corrected(tmp_path_factory: pytest.TempPathFactory, examples: int) -> None:
+    settings(max_examples=examples, deadline=None)(_equals_the_model)(tmp_path_factory)
+
+
 @given(days=_snapshots, wrong=st.dictionaries(st.integers(1, 5), st.tuples(st.just("odd"), st.none())))
-def test_validity_equals_the_model_also_when_the_newest_slice_is_corrected(
+def _equals_the_model(
     tmp_path_factory: pytest.TempPathFactory, days: list[dict[int, tuple[str, int | None]]], wrong: dict[int, tuple[str, None]]
 ) -> None:
     folder = tmp_path_factory.mktemp("validity")
