@@ -12,7 +12,7 @@ import yaml
 from dagster import DagsterInstance
 from dagster._core.instance.ref import InstanceRef
 
-from platform_resources.config import SOURCE_ROOT, Settings
+from platform_resources.config import SOURCE_ROOT, Settings, prepare_home
 from platform_resources.errors import PlatformError
 from platform_resources.stack.instance import prepare_dagster_home
 
@@ -54,6 +54,15 @@ def test_a_home_that_cannot_be_written_is_one_sentence(settings: Settings, tmp_p
         prepare_dagster_home(blocked)
     assert caught.value.code == "home-unwritable"
     assert "SDP_HOME" in caught.value.remedy
+
+
+def test_a_home_in_a_repository_is_no_part_of_it(settings: Settings, tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    home = prepare_home(settings.model_copy(update={"home": tmp_path / ".sdp-stack"}))
+    (home / "stack").mkdir()
+    (home / "stack" / "client.json").write_text("a key")
+    seen = subprocess.run(["git", "status", "--porcelain", "-uall"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert ".sdp-stack" not in seen.stdout
 
 
 def test_preparing_a_home_imports_no_dagster() -> None:
