@@ -25,8 +25,8 @@ from platform_resources.landing.pulled import Pulled
 from platform_resources.landing.source import Block, Delivery, DeliveryRefused, RefusedRecord
 from platform_resources.landing.text_columns import TextColumns, has_any
 
-BLOCK_BYTES = 4 << 20
-"""Bytes parsed at once; a record is no longer than this."""
+BLOCK_BYTES = 2 << 20
+"""Bytes parsed at once; a record is no longer than this. Pyarrow reads up to 32 of them ahead."""
 
 
 def read(stream: BinaryIO, delivery: Delivery, contract: Contract, dialect: Dialect, delimiter: str) -> Iterator[Block]:
@@ -275,7 +275,12 @@ class _Lines(Pulled):
         self._next, self.current = self._next + 1, self.current + 1
         return line
 
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes: the very object that is kept, which Arrow then shares."""
+        return self.pull(size)
+
     def pull(self, size: int) -> bytes:
+        """The next bytes, kept."""
         data = self._stream.read(size)
         if data:
             begins = self._next - (self._ends_in_cr and data.startswith(b"\n"))  # CR and LF of one end came apart

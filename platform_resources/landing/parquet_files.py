@@ -19,6 +19,7 @@ from platform_resources.contracts.model import Column, Contract
 from platform_resources.landing.source import Block, Delivery, DeliveryRefused, RefusedRecord
 
 _BATCH_ROWS = 65_536
+_BUFFER_BYTES = 1 << 20
 
 
 def read(file: BinaryIO, delivery: Delivery, contract: Contract) -> Iterator[Block]:
@@ -35,7 +36,7 @@ def read(file: BinaryIO, delivery: Delivery, contract: Contract) -> Iterator[Blo
     import pyarrow.parquet as pq
 
     try:
-        source = pq.ParquetFile(file)
+        source = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)  # otherwise Arrow keeps all of the file it has read
         places = _places(source.schema_arrow, contract, delivery)
         first = 1
         for batch in source.iter_batches(_BATCH_ROWS):
