@@ -26,7 +26,7 @@ BLOCK_BYTES = 4 << 20
 LINE_BYTES = 64 << 20
 """The longest line of NDJSON."""
 WHOLE_BYTES = 32 << 20
-"""A JSON file up to this size is read at once, a bigger one as a stream of its records, which takes four times as long."""
+"""A JSON file up to this size is read at once, a bigger one as a stream of its records, which takes longer."""
 _BLOCK_RECORDS = 10_000
 
 
