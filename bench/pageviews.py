@@ -29,7 +29,16 @@ from platform_resources.lakehouse.reading import duckdb_scan_sql
 from platform_resources.streams.ingestion import Drain
 from platform_resources.streams.log import open_log
 
-CHAIN = ("pageview", "automated_actor", "pageview_hourly", "pageview_per_article", "pageview_top", "pageview_by_country")
+CHAIN = (
+    "pageview",
+    "automated_actor",
+    "pageview_hourly",
+    "pageview_per_article",
+    "pageview_top",
+    "pageview_by_country",
+    "pageview_agent",
+    "browser_daily",
+)
 CHUNK = 100_000
 LATE = 2_000
 LIMIT = "the same queries, bare"
@@ -125,16 +134,16 @@ def main() -> None:
         results = [_line("ingestion, log to traffic.webrequest", ingested, chosen.rows, per_second=True)]
         bench.export()
         seconds = interleaved(
-            {"the same queries, bare": bench.bare, "all six products": bench.chain}, chosen.repetitions, before=bench.clean
+            {"the same queries, bare": bench.bare, "all eight products": bench.chain}, chosen.repetitions, before=bench.clean
         )
         results += compare(seconds, LIMIT, rows=chosen.rows)
         bench.clean()
         results += [_line(f"  {product}", _timed(lambda product=product: bench.derive(product)), chosen.rows) for product in CHAIN]  # type: ignore[misc]
         bench.log.append(STREAM, [(None, line) for line in bench.late])
         bench.ingest()
-        results.append(_line(f"all six once more, after {len(bench.late):,} late requests", _timed(bench.chain), chosen.rows))
+        results.append(_line(f"all eight once more, after {len(bench.late):,} late requests", _timed(bench.chain), chosen.rows))
         report(results, as_json=chosen.json, title="An hour of requests, log to the lists of top pages")
-        whole = ingested + sum(seconds["all six products"]) / len(seconds["all six products"])
+        whole = ingested + sum(seconds["all eight products"]) / len(seconds["all eight products"])
         if not chosen.json:
             print(f"{chosen.rows:,} requests in {whole:,.0f} s from the log to every product: {chosen.rows / whole * 3600:,.0f} an hour")
     finally:

@@ -58,7 +58,8 @@ class InputHistory:
     def step(self) -> str:
         """Do one random thing; its name."""
         moves: list[Callable[[], None]] = [self.append] * 5 + [self.heartbeat, self.compact, self.expire]
-        if not self.contract.is_stream:
+        row_wise = self.contract.source is None and self.contract.write_mode == "append"
+        if not self.contract.is_stream and not row_wise:
             moves = [self.merge] * 3 + [self.delete] * 2 + [self.overwrite] * 2 + [self.heartbeat, self.compact, self.expire]
         move = self.chance.choice(moves) if self.commits else moves[0]
         move()

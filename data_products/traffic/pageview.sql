@@ -204,5 +204,6 @@ select
     end as referer_class,
     coalesce(chatbot, search_engine, media_site) as referer_name,
     coalesce(nullif(upper(country_code), ''), '--') as country_code,
+    coalesce(user_agent, '-') as user_agent,
     md5(concat_ws(chr(31), coalesce(ip, ''), coalesce(user_agent, ''), coalesce(accept_language, ''), host)) as actor
 from named_referers

@@ -21,6 +21,7 @@ TRAFFIC = (
     "traffic/pageview_by_country",
     "traffic/pageview_per_article",
     "traffic/pageview_top",
+    "traffic/browser_daily",
 )
 PRODUCTS = (
     "activity/edit_statistics",

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from data_products.traffic.pageview_agent import PARTS, parts_of
 from tests.traffic.golden import a_request, classified, vectors
 
 
@@ -41,3 +46,72 @@ def test_every_golden_referer_is_classed_and_named_right(realdata: Path) -> None
     found = {int(view["request_id"]): view for view in classified(a_request(referer=row["referer"]) for row in rows)}
     told = [(rows[number]["referer"], found[number]["referer_class"], found[number]["referer_name"] or "none") for number in sorted(found)]
     assert told == [(row["referer"], row["referer_class"], row["referer_name"]) for row in rows]
+
+
+def test_every_golden_user_agent_is_told_apart_right(realdata: Path) -> None:
+    rows = vectors(realdata / "webrequest_pageview" / "ua_most_popular_test_data.csv")
+    assert len(rows) == 100
+    for row in rows:
+        user_agent, expected = row.values()
+        assert dict(zip(list(PARTS)[1:], parts_of(user_agent)[1:], strict=True)) == json.loads(expected), user_agent
+
+
+def test_a_known_robot_is_a_spider_also_by_its_own_word(realdata: Path) -> None:
+    rows = vectors(realdata / "webrequest_pageview" / "ua_most_popular_test_data.csv")
+    found = {
+        int(view["request_id"]): view["agent_type"] for view in classified(a_request(user_agent=next(iter(row.values()))) for row in rows)
+    }
+    robots = {number for number, row in enumerate(rows) if json.loads(list(row.values())[1])["device_family"] == "Spider"}
+    assert len(robots & found.keys()) == len(robots) == 6
+    assert {found[number] for number in robots & found.keys()} == {"spider"}
+    assert sum(kind == "user" for kind in found.values()) > 50
+
+
+@pytest.mark.parametrize(
+    ("given", "title"),
+    [
+        ({"uri_path": "/wiki/%FF%FE"}, "-"),  # bytes that are no text: a view all the same
+        ({"uri_path": "/wiki/100%"}, "100%"),
+        ({"uri_path": "//wiki//Moon?x=1"}, "Moon"),
+        ({"uri_path": "https://en.wikipedia.org/wiki/Moon"}, "Moon"),
+        ({"uri_path": "/w/index.php", "uri_query": "?curid=5&title=A%2BB"}, "A+B"),
+        ({"uri_path": "/w/index.php/Moon", "uri_query": ""}, "Moon"),
+        ({"uri_path": "/wiki/Foo#Bar"}, "Foo"),
+        ({"uri_path": "/wiki/a/b"}, "a/b"),
+    ],
+)
+def test_titles_that_the_vectors_do_not_have(given: dict[str, Any], title: str) -> None:
+    [view] = classified([a_request(**given)])
+    assert view["page_title"] == title
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"uri_host": None}, {"uri_path": None}, {"content_type": None}, {"http_status": None}, {"uri_host": ""}, {"uri_host": "."},
+        {"uri_host": "wikipedia.org.evil.example"}, {"x_analytics": "preview=1"}, {"http_status": "301"}, {"content_type": "text/htmlx"},
+    ],
+)  # fmt: skip
+def test_what_is_missing_or_pretends_is_no_pageview(given: dict[str, Any]) -> None:
+    assert classified([a_request(**given)]) == []
+
+
+@pytest.mark.parametrize("name", ["referer", "user_agent", "x_analytics", "uri_query", "ip", "geocoded_data"])
+def test_a_pageview_needs_none_of_what_a_client_may_leave_out(name: str) -> None:
+    [view] = classified([a_request(**{name: None})])
+    assert (view["project"], view["page_title"]) == ("en.wikipedia", "Horseshoe_crab")
+    assert (view["agent_type"] == "spider") == (name == "user_agent")
+
+
+@pytest.mark.parametrize(
+    ("host", "project", "access"),
+    [
+        ("en.m.wikipedia.org", "en.wikipedia", "mobile web"), ("en.zero.wikipedia.org", "en.wikipedia", "mobile web"),
+        ("m.wikidata.org", "wikidata", "mobile web"), ("www.mediawiki.org", "mediawiki", "desktop"),
+        ("commons.m.wikimedia.org", "commons.wikimedia", "mobile web"), ("simple.wikipedia.org", "simple.wikipedia", "desktop"),
+        ("EN.Wikipedia.ORG", "en.wikipedia", "desktop"), ("zh-min-nan.wikipedia.org", "zh-min-nan.wikipedia", "desktop"),
+    ],
+)  # fmt: skip
+def test_hosts_name_their_project_and_the_way_it_is_read(host: str, project: str, access: str) -> None:
+    [view] = classified([a_request(uri_host=host)])
+    assert (view["project"], view["access_method"]) == (project, access)

@@ -21,7 +21,16 @@ from platform_resources.errors import PlatformError
 from platform_resources.sourcing import source
 from tests.products.conftest import World, world_of  # noqa: F401 - a fixture
 
-CHAIN = ("pageview", "automated_actor", "pageview_hourly", "pageview_per_article", "pageview_top", "pageview_by_country")
+CHAIN = (
+    "pageview",
+    "automated_actor",
+    "pageview_hourly",
+    "pageview_per_article",
+    "pageview_top",
+    "pageview_by_country",
+    "pageview_agent",
+    "browser_daily",
+)
 REQUESTS = 9_000
 
 
@@ -84,6 +93,15 @@ def test_the_day_has_the_hours_sums_and_its_list_of_top_pages(read: tuple[World,
     assert [entry["rank"] for entry in real[:100]] == list(range(1, 101))
 
 
+def test_browsers_are_counted_and_rare_ones_hidden(read: tuple[World, list[View]]) -> None:
+    world, views = read
+    found = rows(world, "browser_daily")
+    read_by_people = sum(view.agent_type in ("user", "automated") for view in views)  # a scraper says to be a browser
+    assert sum(row["views"] for row in found) == read_by_people
+    assert {row["browser_family"] for row in rows(world, "pageview_agent")} >= {"Firefox", "Chrome Mobile", "Googlebot"}
+    assert all(row["browser_family"] == "Other" or row["views"] >= 100 for row in found)
+
+
 def test_countries_are_coarse_and_those_of_endangered_readers_left_out(realdata: Path) -> None:
     lines = [line.split("\t") for line in (realdata / "canonical_data" / "countries.tsv").read_text().splitlines()]
     code, is_protected = lines[0].index("iso_code"), lines[0].index("is_protected")
@@ -108,14 +126,14 @@ def test_countries_are_coarse_and_those_of_endangered_readers_left_out(realdata:
 def test_single_requests_are_for_the_domain_alone_and_its_counts_for_all(read: tuple[World, list[View]]) -> None:
     world, _ = read
     assert world.query("select sum(view_count) as n from traffic.pageview_hourly")
-    for product in ("webrequest", "pageview", "automated_actor"):
+    for product in ("webrequest", "pageview", "automated_actor", "pageview_agent"):
         contract = world.registry.get(f"traffic/{product}")
         assert contract.classification == "restricted" and contract.sla.retention is not None and contract.sla.retention.days == 60
         for reader in (None, "activity"):
             with pytest.raises(PlatformError) as caught:
                 source(contract.key, registry=world.registry, lakehouse=world.lakehouse, reader=reader).polars()
             assert caught.value.code == ("reader-refused" if reader else "reader-untold")
-    for product in ("pageview_hourly", "pageview_per_article", "pageview_top", "pageview_by_country"):
+    for product in ("pageview_hourly", "pageview_per_article", "pageview_top", "pageview_by_country", "browser_daily"):
         contract = world.registry.get(f"traffic/{product}")
         assert contract.classification == "public" and contract.readers is None and contract.sla.retention is None
         assert not any(column.is_pii for _, column in contract.walk())
