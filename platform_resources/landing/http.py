@@ -8,6 +8,7 @@ styles `cursor` and `link` do not have that fault if the API does not.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -16,7 +17,7 @@ from urllib.parse import urljoin, urlsplit
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.types import TimestampType, TimestamptzType
+from pyiceberg.types import DecimalType, TimestampType, TimestamptzType
 
 from platform_resources.config import Settings
 from platform_resources.contracts.iceberg import arrow_type
@@ -48,6 +49,7 @@ class HttpSource:
         self._client = Client(address_of(contract, settings), connection_name(contract), self._options.budget)
         self._path = contract.source.path or ""
         self._rows = JsonRows(contract)
+        self._decimals = [column.source_name for column in contract.columns if isinstance(column.type, DecimalType)]
         self._reached: dict[str, str] = {}
         if self._options.cursor and self._options.overlap and not merges(contract):
             raise PlatformError(
@@ -142,10 +144,10 @@ class HttpSource:
                 self._see_new([url, place], seen, "place to go on at")
 
     def _records(self, answer: Answer) -> list[Any]:
-        value, path = answer.value, self._options.records
-        for name in path.split(".") if path else ():
-            value = value.get(name) if isinstance(value, dict) else None
+        path = self._options.records
+        value = _inside(answer.value, path)
         if isinstance(value, list):
+            self._restore_decimals(value, answer)
             return value
         what = f"has no list at {path}" if path else "is no list"
         raise DeliveryRefused(
@@ -154,6 +156,15 @@ class HttpSource:
             "Say in the contract where the list is: the custom property records, e.g. data.items.",
             file=self._contract.path,
         )
+
+    def _restore_decimals(self, records: list[Any], answer: Answer) -> None:
+        """Give decimal columns the digits that stand in the text: parsed as floats, numbers of more than 15 lose some."""
+        rounded = [(one, name) for one in records if type(one) is dict for name in self._decimals if type(one.get(name)) is float]
+        if rounded:
+            exact = _inside(json.loads(answer.text, parse_float=str), self._options.records)
+            by_record = {id(one): other for one, other in zip(records, exact, strict=True)}
+            for one, name in rounded:
+                one[name] = str(by_record[id(one)][name])
 
     def _following(
         self, paging: Paging, answer: Answer, url: str, place: Mapping[str, str], records: int
@@ -282,8 +293,14 @@ def _first(paging: Paging | None) -> dict[str, str]:
     return place
 
 
-def _at(value: Any, path: str | None) -> Any:
-    """The scalar at a dotted path; None where there is none."""
+def _inside(value: Any, path: str | None) -> Any:
+    """What stands at a dotted path; None where nothing does."""
     for name in path.split(".") if path else ():
         value = value.get(name) if isinstance(value, dict) else None
-    return value if isinstance(value, str | int | float) else None
+    return value
+
+
+def _at(value: Any, path: str | None) -> Any:
+    """The scalar at a dotted path; None where there is none."""
+    found = _inside(value, path)
+    return found if isinstance(found, str | int | float) else None

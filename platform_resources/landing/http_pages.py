@@ -34,9 +34,10 @@ _CHUNK = 1 << 18
 
 @dataclass(frozen=True)
 class Answer:
-    """A page: its JSON value, its address, the address in its header `Link` with rel=next, and how to call it in a sentence."""
+    """A page: its JSON value and text, its address, the address in its header `Link` with rel=next, and how to call it in a sentence."""
 
     value: Any
+    text: bytes
     url: str
     following: str | None
     place: str
@@ -134,6 +135,12 @@ class Client:
                     return response.status_code, f"answers {response.status_code}", _wait_of(response.headers.get("Retry-After")), None
                 body = self._body(response, url)
                 link = response.links.get("next", {}).get("url")
+        except requests.exceptions.SSLError:
+            raise PlatformError(
+                "http-refused",
+                f"{self._place(url)} does not speak TLS with a certificate that is trusted here.",
+                "Mend the address in SDP_CONNECTIONS, or name the authority's certificates in REQUESTS_CA_BUNDLE.",
+            ) from None
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, TimeoutError) as error:
             return None, _in_words(error), None, None
         except requests.RequestException as error:
@@ -144,7 +151,7 @@ class Client:
             value = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise DeliveryRefused("http-malformed", f"The answer of {self._place(url)} is no JSON: {error}.", _SEE) from None
-        return 200, "", None, Answer(value, url, link, self._place(url))
+        return 200, "", None, Answer(value, body, url, link, self._place(url))
 
     def _sign(self, request: Any) -> Any:
         request.headers.update(self._headers)
@@ -215,8 +222,6 @@ def _in_words(error: Exception) -> str:
     """What kept an answer from coming, without what the client's text may tell of the address."""
     import requests
 
-    if isinstance(error, requests.exceptions.SSLError):
-        return "has a certificate that is not trusted"
     if isinstance(error, requests.ConnectTimeout | requests.ReadTimeout | TimeoutError):
         return "does not answer in time"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):

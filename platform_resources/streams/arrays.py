@@ -11,7 +11,7 @@ from base64 import b64decode
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from itertools import accumulate, chain
 from typing import Any
 from uuid import UUID
@@ -46,6 +46,7 @@ Place = Callable[[int], tuple[int, str]]
 _NOTHING: dict[str, Any] = {}
 _FLOAT_MAX = 3.4028235677973366e38  # what still rounds to the largest 32-bit float
 _EXACT_DOUBLE = 2**53
+_WIDE = Context(prec=38)  # Python's own context ends at 28 digits, a decimal column at 38
 
 
 @dataclass
@@ -382,7 +383,7 @@ def _decimal(kind: DecimalType) -> Callable[[Any], Decimal]:
             exact = Decimal(str(value))
             if not exact.is_finite() or exact.adjusted() >= kind.precision - kind.scale:
                 raise FaultError("out-of-range", f"{_shown(value)} does not fit into {kind}")
-            rounded = exact.quantize(step)
+            rounded = exact.quantize(step, context=_WIDE)
         except InvalidOperation:
             raise FaultError("out-of-range", f"{_shown(value)} does not fit into {kind}") from None
         if rounded != exact:

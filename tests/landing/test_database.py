@@ -149,6 +149,7 @@ def test_a_snapshot_lands_once_in_its_slice_and_never_in_another(server: Server,
     assert source.pending({}) == []  # before the first slice
 
 
+@pytest.mark.stack
 def test_a_reader_that_goes_away_in_the_middle_leaves_the_server_in_peace(server: Server) -> None:
     server.run("CREATE TABLE TABLE_NAME (id bigint, name text)")
     server.fill([(n, "x" * 1000) for n in range(20_000)])
@@ -351,6 +352,7 @@ def test_values_arrive_exactly(server: Server) -> None:
             assert orjson.loads(got) == orjson.loads(expected)
 
 
+@pytest.mark.stack
 def test_an_instant_is_the_same_whatever_zone_the_server_thinks_in(server: Server) -> None:
     if server.kind == "postgresql":
         server.run("ALTER ROLE sdp SET timezone = 'Asia/Kolkata'", "ALTER ROLE sdp SET datestyle = 'German'")
@@ -484,6 +486,7 @@ def test_a_session_can_write_nothing(server: Server) -> None:
     assert rows_of(source.read(source.pending({})[0]))[0] == [{"id": 1}]
 
 
+@pytest.mark.stack
 def test_a_server_that_dies_while_it_is_read_is_told(server: Server) -> None:
     server.run("CREATE TABLE TABLE_NAME (id bigint, name text)")
     server.fill([(n, "x" * 2000) for n in range(15_000)])

@@ -247,6 +247,18 @@ def test_a_record_that_is_no_row_is_refused_with_its_number(api: Api) -> None:
     assert refused == [(2, b'{"id":"two"}', "schema-violation"), (3, b'"three"', "not-an-object")]
 
 
+def test_decimals_keep_every_digit_that_was_sent(api: Api) -> None:
+    numbers = ["12345678901234567.89", "0.1", "7", "1e2", "-0.30", "123456789012345678901234567890", "null", '"5.50"']
+    api.answer = lambda _: Reply(body=('{"items": [' + ", ".join(f'{{"amount": {one}, "share": 0.1}}' for one in numbers) + "]}").encode())
+    amount = 'name: amount, logicalType: number, physicalType: "decimal(38,2)"'
+    source = api.source(amount, "name: share, logicalType: number", records="items", **DAILY)
+    rows = rows_of(source.read(source.pending({})[0]))
+    assert [row["amount"] and str(row["amount"]) for row in rows] == [
+        "12345678901234567.89", "0.10", "7.00", "100.00", "-0.30", "123456789012345678901234567890.00", None, "5.50",
+    ]  # fmt: skip
+    assert {row["share"] for row in rows} == {0.1}
+
+
 # --- secrets
 
 
@@ -321,6 +333,8 @@ def test_a_budget_ends_the_trying_and_says_what_went_wrong_last(api: Api, waits:
     assert "asks to wait 3600 s" in error.message and len(api.asked) == before + 1
     error = refusal(api.source(ID, uri="http://127.0.0.1:1/v1", budget="1 second", **DAILY))
     assert error.code == "http-unreachable" and "is not reached" in error.message
+    error = refusal(api.source(ID, uri=f"https://127.0.0.1:{api.port}/v1", **DAILY))
+    assert error.code == "http-refused" and "TLS" in error.message
 
 
 def test_a_look_for_what_is_new_keeps_nobody_waiting(api: Api, waits: list[float]) -> None:
@@ -414,7 +428,7 @@ def test_a_record_without_the_cursor_is_told(api: Api) -> None:
     assert caught.value.code == "http-overlap"
 
 
-@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(st.lists(st.integers(0, 2), max_size=5), min_size=1, max_size=5), data=st.data())
 def test_appended_increments_lose_none_and_double_none_whatever_order_the_api_has(
     api: Api, batches: list[list[int]], data: st.DataObject
