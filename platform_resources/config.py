@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from platform_resources.addresses import database_address, require_http, table_root
 from platform_resources.errors import PlatformError
 from platform_resources.object_store import ObjectStore
 
@@ -49,7 +52,9 @@ class Settings(BaseSettings):
     cache: Path = Field(default_factory=_user_cache, description="Artifacts of real components, shared by all homes of this user.")
     event_log: Literal["local", "kafka"] | None = Field(None, description="Event log; default local when embedded, else kafka.")
     kafka_bootstrap: str | None = Field(None, description="Kafka bootstrap servers, host:port[,host:port]; default: the stack's broker.")
-    warehouse: str | None = Field(None, description="Root URI of the tables; default: the folder home/warehouse, or the stack's Swift.")
+    warehouse: str | None = Field(
+        None, description="Root of the tables, a folder or s3://bucket/folder; default: the folder home/warehouse, or the stack's Swift."
+    )
     catalog_type: Literal["sql", "rest"] = Field("sql", description="PyIceberg catalog implementation.")
     catalog_name: str = Field("sdp", description="Catalog name; Spark's must equal it to share tables.")
     catalog_uri: str | None = Field(
@@ -80,7 +85,11 @@ class Settings(BaseSettings):
     spark_min_executors: int = Field(0, ge=0, description="Executors kept while idle, under dynamic allocation.")
     spark_max_executors: int | None = Field(None, gt=0, description="Most executors under dynamic allocation; default: no limit.")
     spark_shuffle_partitions: int | None = Field(None, gt=0, description="Tasks of a shuffle; default: Spark's 200, merged as sizes allow.")
-    spark_conf: dict[str, str] = Field(default_factory=dict, description="Further Spark properties, a JSON object; they go last.")
+    spark_conf: dict[str, str] = Field(
+        default_factory=dict,
+        repr=False,
+        description="Further Spark properties, a JSON object; they go last. Only spark.sql.catalog.* stay off a command line.",
+    )
     connections: dict[str, SecretStr] = Field(
         default_factory=dict, description="Where landed data comes from: a JSON object of connection name to URI."
     )
@@ -92,6 +101,25 @@ class Settings(BaseSettings):
     def _resolve_paths(self) -> Settings:
         object.__setattr__(self, "project", self.project.resolve())
         object.__setattr__(self, "home", (self.project / self.home).resolve())
+        return self
+
+    @model_validator(mode="after")
+    def _judge_addresses(self) -> Settings:
+        """What would else come to light deep inside a client, in its words, after its time-outs."""
+        if self.warehouse is not None:
+            with _named("SDP_WAREHOUSE"):
+                object.__setattr__(self, "warehouse", table_root(self.warehouse, self.project))
+        if self.s3_endpoint is not None:
+            with _named("SDP_S3_ENDPOINT"):
+                require_http(self.s3_endpoint)
+        if self.catalog_uri is not None:
+            with _named("SDP_CATALOG_URI"):
+                (require_http if self.catalog_type == "rest" else database_address)(self.catalog_uri)
+        if (self.s3_access_key is None) != (self.s3_secret_key is None):
+            given, other = ("ACCESS", "SECRET") if self.s3_secret_key is None else ("SECRET", "ACCESS")
+            raise PlatformError(
+                "settings-invalid", f"SDP_S3_{given}_KEY is set without SDP_S3_{other}_KEY.", "Set both, or neither for the machine's own."
+            )
         return self
 
     @property
@@ -134,10 +162,12 @@ class Settings(BaseSettings):
         """Root URI of the tables, no trailing slash.
 
         Raises:
-            PlatformError: `stack-not-started`.
+            PlatformError: `stack-not-started`, `settings-missing`.
         """
         if self.warehouse is None and self.profile == "stack":
             return self.told_by("swift", "warehouse")
+        if self.warehouse is None and self.profile == "production":  # a pod's folder would be gone with it
+            raise _missing("SDP_WAREHOUSE", "The profile production", "the tables' root, e.g. s3://bucket/warehouse")
         return (self.warehouse or f"file://{self.home / 'warehouse'}").rstrip("/")
 
     @property
@@ -161,12 +191,16 @@ class Settings(BaseSettings):
         """URI of the catalog in force. It may hold a password: never shown.
 
         Raises:
-            PlatformError: `stack-not-started`.
+            PlatformError: `stack-not-started`, `settings-missing`.
         """
         if self.catalog_uri is not None:
             return self.catalog_uri
         if self.profile == "stack":
             return self.told_by("iceberg-rest" if self.catalog_type == "rest" else "postgresql", "catalog_uri")
+        if self.catalog_type == "rest":
+            raise _missing("SDP_CATALOG_URI", "A REST catalog", "its address, http(s)://host:port/path")
+        if self.profile == "production":
+            raise _missing("SDP_CATALOG_URI", "The profile production", "the address of the PostgreSQL or REST catalog")
         return f"sqlite:///{self.home / 'catalog.db'}"
 
     def catalog_properties(self) -> dict[str, str]:
@@ -201,6 +235,9 @@ def prepare_home(settings: Settings) -> Path:
         settings.home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=settings.home):  # permission bits lie: to root, and of a file system mounted read-only
             pass
+        ignored = settings.home / ".gitignore"
+        if not ignored.exists():  # a home may lie in a repository, under whatever name, and holds keys
+            ignored.write_text("*\n", encoding="utf-8")
     except OSError as error:
         raise home_unwritable(settings.home, error) from None
     return settings.home
@@ -218,16 +255,34 @@ def load_settings() -> Settings:
     """Settings from the environment as it is now.
 
     Raises:
-        PlatformError: `settings-invalid` when a variable has a value outside its type.
+        PlatformError: `settings-invalid` when a variable has a value outside its type, or that nobody could use.
     """
     try:
         return Settings()
+    except SettingsError as error:  # of a JSON object; its words are "error parsing value for field "NAME" ..."
+        name = str(error).split('"')[1] if '"' in str(error) else ""
+        raise _invalid(f"SDP_{name.upper()}", "a value that is no JSON object", 'an object such as {"name": "value"}') from None
     except ValidationError as error:
         first = error.errors()[0]
-        name = "SDP_" + "_".join(str(part) for part in first["loc"]).upper()
-        shown = "a value" if any(word in name for word in ("_KEY", "_URI", "_CONNECTIONS")) else f"the value {os.environ.get(name)!r}"
-        raise PlatformError(
-            "settings-invalid",
-            f"The environment variable {name} has {shown}: {first['msg'].lower()}.",
-            f"Set {name} to a valid value or unset it.",
-        ) from None
+        name = f"SDP_{first['loc'][0]}".upper()
+        secret = any(word in name for word in ("_KEY", "_URI", "_CONNECTIONS", "_CONF"))
+        shown = "a value" if secret else f"the value {os.environ.get(name)!r}"
+        within = "".join(f" of {part!r}" for part in first["loc"][1:])
+        raise _invalid(name, f"{shown}{within} that does not fit: {first['msg'].lower()}", "a valid value") from None
+
+
+def _invalid(name: str, has: str, wanted: str) -> PlatformError:
+    return PlatformError("settings-invalid", f"The environment variable {name} has {has}.", f"Set {name} to {wanted} or unset it.")
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Tell which variable holds a value that was refused."""
+    try:
+        yield
+    except ValueError as error:
+        raise _invalid(name, f"a value that cannot be used: {error}", "such a one") from None
+
+
+def _missing(name: str, who: str, what: str) -> PlatformError:
+    return PlatformError("settings-missing", f"{who} needs {name}, which is not set.", f"Set {name} to {what}.")

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import click
 
+from platform_resources.addresses import shown_address
 from platform_resources.cli.output import Col, Command, answer, draw_table, json_option
 from platform_resources.config import Settings, load_settings, prepare_home
 from platform_resources.errors import PlatformError
@@ -78,7 +78,7 @@ def examine(settings: Settings) -> list[Finding]:
         _look(
             "production",
             "catalog",
-            lambda: _without_password(settings.catalog_uri),
+            lambda: shown_address(_set(settings.catalog_uri)),
             "Set SDP_CATALOG_URI to the PostgreSQL or REST catalog.",
         ),
         _look(
@@ -171,12 +171,6 @@ def _servers(settings: Settings) -> str:
     if stopped:
         raise LookupError(f"not running: {', '.join(stopped)}")
     return ", ".join(PROFILE)
-
-
-def _without_password(uri: str | None) -> str:
-    """An address without what may be secret in it."""
-    parts = urlsplit(_set(uri))
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
 
 
 def _set(value: str | None) -> str:

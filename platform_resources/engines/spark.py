@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, urlencode
 
 import pyarrow as pa
 from pyiceberg.schema import Schema
 from pyiceberg.types import DecimalType, FixedType, IcebergType, ListType, MapType, StructType, TimeType
 
+from platform_resources.addresses import database_address
 from platform_resources.config import Settings
 from platform_resources.errors import PlatformError
 from platform_resources.stack.maven import fetch_jars, jar_folder, require_java
@@ -58,7 +59,9 @@ def have_jars(settings: Settings) -> bool:
 
 
 def launch_conf(settings: Settings) -> dict[str, str]:
-    """What the JVM is started with. It stands on a command line that every user of the machine can read: no secrets, no catalog."""
+    """What the JVM is started with. It stands on a command line that every user of the machine can read: no secrets, no catalog, of
+    whichever name (`catalog_conf` has them).
+    """
     local = settings.spark_master.startswith("local")
     conf = {
         "spark.master": settings.spark_master,
@@ -94,7 +97,15 @@ def launch_conf(settings: Settings) -> dict[str, str]:
             "spark.dynamicAllocation.minExecutors": settings.spark_min_executors,
             "spark.dynamicAllocation.maxExecutors": settings.spark_max_executors,
         }
-    return {**conf, **{name: str(value) for name, value in wanted.items() if value is not None}, **settings.spark_conf}
+    return {**conf, **{name: str(value) for name, value in wanted.items() if value is not None}, **_own_conf(settings, catalogs=False)}
+
+
+_CATALOGS = "spark.sql.catalog."
+
+
+def _own_conf(settings: Settings, *, catalogs: bool) -> dict[str, str]:
+    """What SDP_SPARK_CONF says of catalogs, keys and tokens among it, or of all else."""
+    return {name: value for name, value in settings.spark_conf.items() if name.startswith(_CATALOGS) == catalogs}
 
 
 def catalog_conf(settings: Settings) -> dict[str, str]:
@@ -102,8 +113,8 @@ def catalog_conf(settings: Settings) -> dict[str, str]:
 
     Spark's catalog has the name of PyIceberg's: a SQL catalog stores it with each table. Schema V1 is what PyIceberg writes.
     """
-    prefix = f"spark.sql.catalog.{settings.catalog_name}"
-    store = settings.object_store
+    prefix = f"{_CATALOGS}{settings.catalog_name}"
+    store, own = settings.object_store, _own_conf(settings, catalogs=True)
     conf = {
         prefix: "org.apache.iceberg.spark.SparkCatalog",
         f"{prefix}.warehouse": settings.warehouse_uri,
@@ -111,30 +122,27 @@ def catalog_conf(settings: Settings) -> dict[str, str]:
         **({} if store is None else store.spark(settings.catalog_name)),
     }
     if settings.catalog_type == "rest":
-        return {**conf, f"{prefix}.type": "rest", f"{prefix}.uri": settings.catalog_address}
+        return {**conf, f"{prefix}.type": "rest", f"{prefix}.uri": settings.catalog_address, **own}
     address, user, password = jdbc_address(settings.catalog_address)
     conf |= {f"{prefix}.type": "jdbc", f"{prefix}.uri": address, f"{prefix}.jdbc.schema-version": "V1"}
-    return {**conf, **{f"{prefix}.jdbc.{name}": value for name, value in (("user", user), ("password", password)) if value}}
+    return {**conf, **{f"{prefix}.jdbc.{name}": value for name, value in (("user", user), ("password", password)) if value}, **own}
 
 
 def jdbc_address(uri: str) -> tuple[str, str, str]:
     """A SQLAlchemy URI as JDBC's, with user and password apart.
 
     Raises:
-        PlatformError: `spark-catalog-unknown` for a database that Spark has no driver for here.
+        ValueError: it is no address of PostgreSQL or SQLite.
     """
-    if uri.startswith("sqlite:///"):
-        return f"jdbc:sqlite:{uri.removeprefix('sqlite:///')}?busy_timeout=60000", "", ""
-    parts = urlsplit(uri)
-    if not parts.scheme.startswith("postgresql"):
-        raise PlatformError(
-            "spark-catalog-unknown",
-            f"Spark cannot open a catalog of the kind {parts.scheme.partition('+')[0]}.",
-            "Use SQLite, PostgreSQL or a REST catalog.",
-        )
-    place = parts.netloc.rpartition("@")[2]
-    query = f"?{parts.query}" if parts.query else ""
-    return f"jdbc:postgresql://{place}{parts.path}{query}", unquote(parts.username or ""), unquote(parts.password or "")
+    url = database_address(uri)
+    query = {name: value for name, value in url.query.items() if name not in ("user", "password")}
+    user, password = (given or str(url.query.get(name, "")) for name, given in (("user", url.username), ("password", url.password)))
+    if url.get_backend_name() == "sqlite":
+        return f"jdbc:sqlite:{url.database}?busy_timeout=60000", "", ""
+    host = f"[{url.host}]" if ":" in (url.host or "") else url.host or "localhost"
+    place = f"{host}:{url.port}" if url.port else host
+    more = f"?{urlencode(query, doseq=True)}" if query else ""
+    return f"jdbc:postgresql://{place}/{quote(url.database or '', safe='')}{more}", user, password
 
 
 def spark_session(settings: Settings, base: SparkSession | None = None) -> SparkSession:

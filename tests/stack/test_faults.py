@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from platform_resources.config import Settings
-from platform_resources.engines.duck import connect
+from platform_resources.engines.duck import session
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.reading import duckdb_scan_sql
@@ -90,8 +90,8 @@ def until_done(write: Callable[[], None], tries: int = 12) -> int:
 
 
 def seen_by_duckdb(settings: Settings, lakehouse: Lakehouse) -> int:
-    with connect(settings) as con:
-        return int(con.sql(f"SELECT count(*) FROM {duckdb_scan_sql(table_of(lakehouse, ORDERS))}").fetchall()[0][0])
+    with session(settings) as con:
+        return int(con.sql(f"SELECT count(DISTINCT id) FROM {duckdb_scan_sql(table_of(lakehouse, ORDERS))}").fetchall()[0][0])
 
 
 @pytest.mark.parametrize("fault", ["503", "slow", "reset-response", "truncate-upload", "lose-response"])
@@ -103,10 +103,13 @@ def test_a_store_that_fails_now_and_then_loses_and_doubles_nothing(direct: Setti
         until_done(lambda n=number: append(lakehouse, n))  # type: ignore[misc]
     until_done(lambda: publish(stage_merge(lakehouse, ORDERS, rows(ORDERS, (3, "b", 33)), Stamp("m"), keys=("id",))) and None)
     assert store.faults[fault] >= 3
+    before = store.faults[fault]
+    for _ in range(3):  # DuckDB, by the same way
+        assert seen_by_duckdb(lakehouse.settings, lakehouse) == 8
+    assert fault == "slow" or store.faults[fault] > before
     store.fault = lambda _method, _path: None
     expected = [(number, "a", number) for number in range(8) if number != 3]
     assert read(table_of(Lakehouse(direct), ORDERS)) == sorted([*expected, (3, "b", 33)], key=repr)
-    assert seen_by_duckdb(direct, Lakehouse(direct)) == 8
 
 
 @pytest.mark.parametrize("what", [".parquet", ".avro", ".metadata.json"])
@@ -133,6 +136,17 @@ def test_a_read_that_breaks_off_half_way_is_repeated(direct: Settings, store: Ht
     for _ in range(6):
         until_done(lambda: read(table_of(lakehouse, ORDERS)) and None)
     assert store.faults["reset-response"] >= 2
+
+
+def test_a_store_that_is_away_ends_a_query_of_duckdb_with_the_same_sentence(direct: Settings, store: HttpProxy) -> None:
+    lakehouse = over_store(direct, store)
+    append(lakehouse, 0)
+    store.fault = lambda _method, path: "503" if ".parquet" in path else None
+    began = time.monotonic()
+    with pytest.raises(PlatformError) as caught:
+        seen_by_duckdb(lakehouse.settings, lakehouse)
+    assert caught.value.code == "store-unreachable" and "503" in caught.value.message
+    assert 12 < time.monotonic() - began < 40
 
 
 @contextmanager
