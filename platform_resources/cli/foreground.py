@@ -15,7 +15,7 @@ import threading
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,6 +71,7 @@ def execute(settings: Settings, contract: Contract, *, tags: Mapping[str, str], 
     job = _job(load_location(settings, contract.domain), key, contract)
     run_id = str(uuid.uuid4())
     with dg.DagsterInstance.from_config(str(home)) as instance, _signals_noted() as interrupted:
+        _shield_log_helpers(instance)
         try:
             result = job.execute_in_process(
                 run_config={**QUIET, **config},
@@ -107,6 +108,27 @@ def _cancel(instance: dg.DagsterInstance, run_id: str) -> None:
     run = instance.get_run_by_id(run_id)
     if run is not None and run.status.value != "CANCELED":
         instance.report_run_canceled(run, message="Interrupted at the command line.")
+
+
+def _shield_log_helpers(instance: dg.DagsterInstance) -> None:
+    """Keep Ctrl-C from the processes with which Dagster shows what a step prints (`tail`, and one that watches over it).
+
+    They stand in the terminal's process group, so each would end with a trace of its own in front of our sentence. Started while SIGINT
+    is blocked they never get it; Dagster ends them with SIGTERM. One that comes in that moment is ours, a moment later.
+    """
+    capture = instance.compute_log_manager.capture_logs
+
+    @contextmanager
+    def shielded(log_key: Sequence[str]) -> Iterator[Any]:
+        with ExitStack() as stack:
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                captured = stack.enter_context(capture(log_key))
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            yield captured
+
+    instance.compute_log_manager.capture_logs = shielded  # type: ignore[method-assign]
 
 
 @contextmanager

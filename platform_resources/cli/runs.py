@@ -72,14 +72,14 @@ def ingest_command(
         raise PlatformError("already-running", f"{contract.key} was at work in another run.", "Try again.")
     if report is None and not outcome.checks:
         _raise_fault(outcome)  # it failed before it read anything: there is nothing to count
-    nothing = {**dict.fromkeys(("read", "inserted", "duplicates", "quarantined", "late", "commits"), 0), "position": {}, "superseded": False}
+    counts = ("read", "inserted", "duplicates", "quarantined", "late", "commits")
+    nothing = {**dict.fromkeys(counts, 0), "position": {}, "superseded": False}
     shown = {**nothing, **(report or {})}
     shown |= {"run_id": outcome.run_id, "status": outcome.status, "checks": list(outcome.checks), "skipped_checks": sorted(set(skip))}
     shown |= {"error": outcome.error, "refused_branch": outcome.refused_branch or shown.get("refused_branch")}
 
     def draw(console: Console) -> None:
-        names = ("read", "inserted", "duplicates", "quarantined", "late", "commits")
-        console.print(f"{contract.key}: " + ", ".join(f"{shown[name]:,} {name}" for name in names))
+        console.print(f"{contract.key}: " + ", ".join(f"{shown[name]:,} {name}" for name in counts))
         if shown["superseded"]:
             console.print(
                 f"It was superseded: a rollback or another drain took {contract.key} over, and the next drain goes on from there.",

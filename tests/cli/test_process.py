@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -192,6 +196,77 @@ def test_ctrl_c_ends_following_in_peace(weather: Project) -> None:
     assert err == b""
     assert busy.returncode == 1
     assert f"already at work in run {report['run_id']}." in busy.stderr.decode()
+
+
+class Terminal:
+    """`sdp` in the foreground of a terminal of its own, where Ctrl-C reaches every process of its group."""
+
+    def __init__(self, project: Project, *arguments: str) -> None:
+        self._ours, theirs = pty.openpty()
+        self.process = subprocess.Popen(
+            [*SDP, *arguments], cwd=project.path, env={**project.environment, "TERM": "dumb"},
+            stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=lambda: os.login_tty(os.dup(theirs)),  # noqa: PLW1509
+        )  # fmt: skip
+        os.close(theirs)
+        self._read = bytearray()
+        self._reader = threading.Thread(target=self._listen, daemon=True)
+        self._reader.start()
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):  # the last process that had it open is gone
+            while data := os.read(self._ours, 65_536):
+                self._read += data
+
+    def press_ctrl_c(self) -> None:
+        os.write(self._ours, b"\x03")
+
+    def ended(self) -> tuple[int, str]:
+        """Its status and all that stood on the terminal."""
+        try:
+            status = self.process.wait(timeout=60)
+        finally:
+            self.process.kill()
+        self._reader.join(10)
+        os.close(self._ours)
+        return status, self._read.decode()
+
+    @property
+    def processes(self) -> list[str]:
+        """The command lines of all processes of its session that live."""
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                fields = stat.read_text().rpartition(")")[2].split()
+                if int(fields[3]) == self.process.pid and fields[0] not in "ZX":
+                    found.append((stat.parent / "cmdline").read_text().replace("\0", " "))
+        return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to see processes by")
+@pytest.mark.parametrize(
+    ("arguments", "lock", "status", "said"),
+    [
+        (("ingest", "weather/reading", "--follow"), "drain%3Aweather%2Freading", 0, "weather/reading: 0 read"),
+        (("run", "weather/slow"), "run%3Aweather%2Fslow", 130, "weather/slow was interrupted, its run is canceled. [interrupted]"),
+    ],
+)
+def test_ctrl_c_at_a_terminal_leaves_one_sentence_and_no_process(
+    weather: Project, arguments: tuple[str, ...], lock: str, status: int, said: str
+) -> None:
+    if not (weather.path / "data_products/weather/slow.sql").is_file():
+        assert sdp(weather, "new", "product", "weather/slow", "--sql", SLOW).returncode == 0
+    assert sdp(weather, "ingest", "weather/reading").returncode == 0
+    terminal = Terminal(weather, *arguments)
+    deadline, file = time.monotonic() + 60, weather.home / "locks" / f"{lock}.lock"
+    while not (file.exists() and _held(file) and any("watch_orphans" in one for one in terminal.processes)):
+        assert time.monotonic() < deadline and terminal.process.poll() is None
+        time.sleep(0.1)
+    time.sleep(1.0)  # the helpers have begun by then
+    terminal.press_ctrl_c()
+    found, shown = terminal.ended()
+    assert found == status and said in shown, shown
+    assert "Traceback" not in shown and "KeyboardInterrupt" not in shown
+    assert terminal.processes == []
 
 
 SLOW = "select r.station, count(*) as n from weather.reading r, range(1000000000000) t group by all having count(*) % 7 = 0"
