@@ -21,7 +21,7 @@ from platform_resources.contracts.model import Contract
 from platform_resources.contracts.readers import require_reader
 from platform_resources.contracts.registry import Registry
 from platform_resources.engines.current import current_sql, expanded
-from platform_resources.engines.duck import connect, qualified_name, reach_warehouse, session
+from platform_resources.engines.duck import connect, qualified_name, reach_warehouse, session, store_fault, store_faults_told
 from platform_resources.engines.sql import close_candidates, parse_query, read_duckdb_error, referenced_tables
 from platform_resources.engines.tracing import function_name, product_of
 from platform_resources.engines.types import quote
@@ -78,9 +78,10 @@ class Source:
         table, snapshot = self._pinned()
         if con is not None:
             reach_warehouse(con, self.lakehouse.settings)
-        rows = duckdb_scan_sql(table, snapshot)
-        where = f" WHERE {current_sql(self.contract, rows)}" if self.only_current else ""
-        return (con or connect(self.lakehouse.settings)).sql(f"SELECT * FROM {rows}{where}")
+        with store_faults_told():
+            rows = duckdb_scan_sql(table, snapshot)
+            where = f" WHERE {current_sql(self.contract, rows)}" if self.only_current else ""
+            return (con or connect(self.lakehouse.settings)).sql(f"SELECT * FROM {rows}{where}")
 
     def polars(self) -> pl.LazyFrame:
         """A Polars LazyFrame, read by Polars itself.
@@ -125,8 +126,10 @@ class Source:
             return frame
         if self.contract.validity:
             return frame.where("_valid_to IS NULL")
+        from pyspark.sql.functions import lit
+
         newest = frame.agg({"_slice": "max"}).first()
-        return frame.where(frame["_slice"] == (newest[0] if newest else None))
+        return frame.where(frame["_slice"].eqNullSafe(lit(newest[0] if newest else None)))
 
     def _pinned(self) -> tuple[Table, int | None]:
         require_reader(self.contract, self.reader)
@@ -216,6 +219,8 @@ def query(
                 raise PlatformError("query-refused", "The text is no query that only reads.", "Ask with one SELECT.")
             return con.execute(statements[0]).to_arrow_table()
         except duckdb.Error as error:
+            if store_fault(error) is not None:
+                raise  # told by the session
             raise _invalid(error, sql) from None
 
 

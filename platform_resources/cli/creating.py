@@ -84,8 +84,9 @@ def new_domain(name: str, owners: tuple[str, ...], support: str | None, title: s
     "sample_file",
     type=click.Path(),
     metavar="FILE",
-    help="A stream, from sample events (newline-delimited JSON, .gz too).",
+    help="From a sample: a stream from newline-delimited JSON; what lands from CSV, TSV, JSON, Parquet, an XML or SQL dump (.gz too).",
 )
+@click.option("--lands", is_flag=True, help="With --from-sample: newline-delimited JSON too is files that land, no stream.")
 @click.option("--sql", "sql", metavar="QUERY|FILE", help="A derived product, from a query or a file with one.")
 @click.option("--python", "python", is_flag=True, help="A derived product made by a Python function over the products of --from.")
 @click.option("--from", "inputs", metavar="D/P[,D/P]", help="With --python: the products that the function reads.")
@@ -95,13 +96,14 @@ def new_product(
     product: str,
     schema_file: str | None,
     sample_file: str | None,
+    lands: bool,
     sql: str | None,
     python: bool,
     inputs: str | None,
     stream: str | None,
     as_json: bool,
 ) -> None:
-    """Draft PRODUCT (domain/product): a stream's contract from its schema or a sample, a derived product's from its query or inputs.
+    """Draft PRODUCT (domain/product): of a stream or of what lands from a schema or a sample, of a derived one from its query or inputs.
 
     A stream needs nothing more: `sdp produce` and `sdp ingest` work at once. A drafted function passes the rows of its first input
     through: `sdp run` works at once, and you write on from there.
@@ -115,8 +117,15 @@ def new_product(
         raise click.UsageError("A derived product has no --stream.")
     settings = load_settings()
     domain, name, folder = _place(settings, product)
+    lands = sample_file is not None and (lands or _lands(sample_file))
+    if lands and stream is not None:
+        raise click.UsageError("A product that lands has no --stream.")
     if schema_file is not None:
         texts = {f"{name}.yaml": _from_schema(Path(schema_file), domain, name, stream)}
+    elif sample_file is not None and lands:
+        from platform_resources.landing.sampling import draft_from_file
+
+        texts = {f"{name}.yaml": draft_from_file(Path(sample_file), domain=domain, product=name)}
     elif sample_file is not None:
         texts = {f"{name}.yaml": _from_sample(sample_file, domain, name, stream)}
     elif inputs is not None:
@@ -127,6 +136,8 @@ def new_product(
     contract = Registry.load(settings.project).get(f"{domain}/{name}")
     source = contract.source.stream if contract.source else None
     hint = f"Next: sdp produce {source} FILE, then sdp ingest {contract.key}" if source else f"Next: sdp run {contract.key}"
+    if lands and contract.source is not None:
+        hint = f"Next: drop files as {settings.drop_path / domain}/{contract.source.path}, then sdp ingest {contract.key}"
     _tell([str(Path("data_products", domain, file)) for file in texts], hint, as_json=as_json, product=contract.key, stream=source)
 
 
@@ -180,6 +191,14 @@ def _from_sample(file: str, domain: str, name: str, stream: str | None) -> str:
 
     with opened(file) as lines:
         return draft_from_sample(lines, domain=domain, product=name, stream=stream)
+
+
+def _lands(file: str) -> bool:
+    """Whether a sample is of files that land, told by its name; newline-delimited JSON is taken for events."""
+    from platform_resources.contracts.sources import kind_and_format
+
+    kind, form = kind_and_format(file)
+    return kind in ("xml_dump", "sql_dump") or form not in (None, "ndjson")
 
 
 def _from_query(sql: str, domain: str, name: str, registry: Registry) -> dict[str, str]:

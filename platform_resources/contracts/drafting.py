@@ -1,10 +1,11 @@
-"""Draft a product from what there is: an event JSON Schema, a sample of events, the contracts that a function is to read.
+"""Draft a product from what there is: an event JSON Schema, a sample of events or records, the contracts that a function is to read.
 
 Returns text; writing files is the CLI's.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -236,6 +237,90 @@ def _schema_of(seen: _Seen) -> dict[str, Any]:
     elif kind == "array" and seen.element is not None and seen.element.kinds:
         schema["items"] = _schema_of(seen.element)
     return schema
+
+
+# ---- what lands --------------------------------------------------------------------------------------------------------------------
+
+
+def columns_of_records(records: Iterable[Mapping[str, Any]], *, text: bool = False) -> list[dict[str, Any]]:
+    """ODCS properties of sampled records (the first 10,000 count): types as seen, nothing required, nothing described.
+
+    A field whose name cannot be a column's gets another name, and its own as `physicalName`. In a `text` the types are only guessed from
+    what stands there: a field of several, or of none, is text.
+
+    Raises:
+        PlatformError: `sample-empty`.
+    """
+    root = _Seen()
+    for record in itertools.islice(records, SAMPLE_EVENTS):
+        _see(dict(record), root)
+    if not root.children:
+        raise PlatformError("sample-empty", "The sample holds no record.", "Give a file with some.")
+    names = column_names(root.children)
+    schema = {
+        "type": "object",
+        "properties": {names[name]: _schema_of(child) or ({"type": "string"} if text else {}) for name, child in root.children.items()},
+    }
+    own = {column: name for name, column in names.items() if column != name}
+    return [_closed(column) | ({"physicalName": own[column["name"]]} if column["name"] in own else {}) for column in
+            shape_from_json_schema(schema).properties]  # fmt: skip
+
+
+def column_names(names: Iterable[str]) -> dict[str, str]:
+    """A column's name for each of a source's field: its own where it can be one, else what is left of it in lower case, numbered."""
+    found: dict[str, str] = {}
+    for number, name in enumerate(names, start=1):
+        fits = COLUMN_NAME.fullmatch(name) is not None and not name.startswith("_")
+        column = name if fits else re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or f"column_{number}"
+        column = f"c_{column}" if column[0].isdigit() else column
+        taken = {one.lower() for one in found.values()}
+        found[name] = column if column.lower() not in taken else f"{column}_{number}"
+    return found
+
+
+def _closed(column: dict[str, Any]) -> dict[str, Any]:
+    """A column without the openness of events: what lands has the fields that are declared."""
+    kept = {name: value for name, value in column.items() if name != "customProperties"}
+    if "properties" in kept:
+        kept["properties"] = [_closed(child) for child in kept["properties"]]
+    if "items" in kept:
+        kept["items"] = _closed(kept["items"])
+    return kept
+
+
+def draft_landed(columns: Sequence[Mapping[str, Any]], *, domain: str, product: str, source: Mapping[str, Any], origin: str) -> str:
+    """A draft contract, YAML text, of a product that lands.
+
+    Args:
+        columns: ODCS properties.
+        domain: whose it is.
+        product: its name.
+        source: custom properties of the server.
+        origin: what it was drafted from, for people.
+    """
+    contract = {
+        "apiVersion": "v3.2.0",
+        "kind": "DataContract",
+        "id": f"{domain}.{product}",
+        "name": product.replace("_", " ").capitalize(),
+        "version": "1.0.0",
+        "status": "draft",
+        "domain": domain,
+        "description": {"purpose": f"What lands from {source.get('path', source['source'])}."},
+        "servers": [
+            {
+                "server": "drop",
+                "type": "custom",
+                "customProperties": [{"property": name, "value": value} for name, value in source.items()],
+            }
+        ],
+        "schema": [{"name": product, "logicalType": "object", "properties": [dict(column) for column in columns]}],
+    }
+    head = (
+        f"# Drafted from {origin}. Describe every column, mark the primaryKey, and set status: active when others may rely on it.\n"
+        "# How it lands is in docs/how-to/land.md.\n"
+    )
+    return head + yaml.dump(contract, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 # ---- a Python product --------------------------------------------------------------------------------------------------------------

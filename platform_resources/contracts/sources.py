@@ -179,6 +179,16 @@ def format_of(options: FilesOptions, name: str) -> str | None:
     return options.format or (_SUFFIXES.get(parts[-1]) if parts else None)
 
 
+def kind_and_format(name: str) -> tuple[str, str | None]:
+    """The kind of source that a file's name tells (`files`, `xml_dump`, `sql_dump`), and of `files` the format, None for neither."""
+    form = format_of(FilesOptions(), name)
+    parts = name.lower().rsplit("/", maxsplit=1)[-1].split(".")
+    while len(parts) > 1 and parts[-1] in _PACKED:
+        parts.pop()
+    kind = {"xml": "xml_dump", "sql": "sql_dump"}.get(parts[-1], "files") if len(parts) > 1 else "files"
+    return kind, form
+
+
 def compression_of(compression: str | None, name: str) -> str:
     """The compression of a file by contract or suffix."""
     return compression or _PACKED.get(name.lower().rsplit(".", maxsplit=1)[-1], "none")
