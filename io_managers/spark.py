@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from platform_resources.config import Settings
-from platform_resources.engines.spark import Spark, launch_conf, prepare_machine
+from platform_resources.engines.spark import Spark, launch_conf
 
 SPARK = "spark"
 
@@ -29,6 +29,5 @@ class SparkResource:
         if self._resource is None:
             from dagster_pyspark import LazyPySparkResource
 
-            prepare_machine(self.settings)
             self._resource = LazyPySparkResource(spark_config=launch_conf(self.settings))
         return self._resource.spark_session

@@ -11,6 +11,7 @@ it finds, and leaves no moment between written and published.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import uuid
@@ -75,6 +76,8 @@ def launch_conf(settings: Settings) -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.ansi.enabled": "true",
         "spark.sql.timestampType": "TIMESTAMP_LTZ",
+        # decimals keep their scale where the exact type would pass 38 digits, as in DuckDB: too great a number is an error, none is rounded
+        "spark.sql.decimalOperations.allowPrecisionLoss": "false",
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(BATCH_ROWS),
         "spark.sql.catalogImplementation": "in-memory",
         # local disk of driver and executors, for shuffles and spilling
@@ -145,22 +148,22 @@ def jdbc_address(uri: str) -> tuple[str, str, str]:
     return f"jdbc:postgresql://{place}/{quote(url.database or '', safe='')}{more}", user, password
 
 
-def spark_session(settings: Settings, base: SparkSession | None = None) -> SparkSession:
+def spark_session(settings: Settings, base: Callable[[], SparkSession] | None = None) -> SparkSession:
     """A session with the catalog of these settings, made once for each; the JVM starts with the first (5 to 15 s).
 
     Args:
         settings: the lakehouse, and for the first session the cluster.
-        base: a session somebody else made from `launch_conf`, e.g. Dagster's resource.
+        base: gives a session that somebody else makes from `launch_conf`, e.g. Dagster's resource.
 
     Raises:
         PlatformError: `java-missing`, `maven-missing`, `stack-install-failed`, `spark-start-failed`.
     """
     with _lock:
-        base = base or _start(settings)
+        started = _start(settings, base)
         conf = catalog_conf(settings)
-        key = (base.sparkContext.applicationId, tuple(sorted(conf.items())))
+        key = (started.sparkContext.applicationId, tuple(sorted(conf.items())))
         if key not in _sessions:
-            session = base.newSession()
+            session = started.newSession()
             for name, value in conf.items():
                 session.conf.set(name, value)
             _sessions[key] = session
@@ -185,11 +188,25 @@ class Spark:
         Raises:
             PlatformError: as `spark_session`.
         """
-        return spark_session(self.settings, self._base() if self._base is not None else None)
+        return spark_session(self.settings, self._base)
 
 
-def _start(settings: Settings) -> SparkSession:
+def _start(settings: Settings, base: Callable[[], SparkSession] | None) -> SparkSession:
     prepare_machine(settings)
+    try:
+        return base() if base is not None else _own_session(settings)
+    except PlatformError:
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        said = next((line.removeprefix(": ") for line in lines if line.startswith(": ")), lines[0])  # the JVM's words, without its stack
+        said = re.sub(r"^[\w.$]+(?:Exception|Error): ", "", said).rstrip(".")
+        raise PlatformError(
+            "spark-start-failed", f"Spark did not start on {settings.spark_master}: {said}.", "See SDP_SPARK_MASTER and the cluster's log."
+        ) from error
+
+
+def _own_session(settings: Settings) -> SparkSession:
     from pyspark.sql import SparkSession
 
     running = SparkSession.getActiveSession()
@@ -198,13 +215,7 @@ def _start(settings: Settings) -> SparkSession:
     builder = SparkSession.builder
     for name, value in launch_conf(settings).items():
         builder = builder.config(name, value)
-    try:
-        return builder.getOrCreate()
-    except Exception as error:
-        said = str(error).strip().split("\n", maxsplit=1)[0].rstrip(".")
-        raise PlatformError(
-            "spark-start-failed", f"Spark did not start on {settings.spark_master}: {said}.", "See SDP_SPARK_MASTER and the cluster's log."
-        ) from error
+    return builder.getOrCreate()
 
 
 def prepare_machine(settings: Settings) -> None:

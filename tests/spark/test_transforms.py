@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -209,6 +211,29 @@ def test_settings_become_the_words_of_spark(tmp_path: Path) -> None:
     assert conf.items() >= wanted.items()
     packages = launch_conf(settings.model_copy(update={"spark_jars": None, "spark_packages": "g:a:1"}))
     assert packages["spark.jars.packages"] == "g:a:1" and "spark.jars" not in packages
+
+
+def test_a_spark_that_cannot_start_is_no_fault_of_the_transform(spark: Spark, tmp_path: Path) -> None:
+    asked = """
+import sys
+from pathlib import Path
+from io_managers.spark import SparkResource
+from platform_resources.config import Settings
+from platform_resources.engines.spark import Spark
+from platform_resources.errors import PlatformError
+
+settings = Settings(home=Path(sys.argv[1]), spark_master="bogus")
+for engine in (SparkResource(settings).engine, Spark(settings)):
+    try:
+        print(engine.session)
+    except PlatformError as error:
+        print(error.code, error.message)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", asked, str(tmp_path)], capture_output=True, text=True, cwd=SOURCE_ROOT, check=True, timeout=120
+    )
+    said = "spark-start-failed Spark did not start on bogus: Could not parse Master URL: 'bogus'."
+    assert ran.stdout.splitlines() == [said, said]
 
 
 def test_the_catalog_is_that_of_pyiceberg_and_its_secrets_are_on_no_command_line(tmp_path: Path) -> None:
