@@ -19,7 +19,7 @@ import polars as pl
 import pyarrow as pa
 from pyiceberg.schema import Schema
 
-from platform_resources.engines.duck import qualified_name
+from platform_resources.engines.duck import qualified_name, store_fault
 from platform_resources.engines.inputs import PinnedInput
 from platform_resources.engines.spark import Spark, to_reader
 from platform_resources.engines.spark_running import Restriction, input_frame, run_sql_on_spark
@@ -70,8 +70,9 @@ def run_transform(
         spark: where Spark is, for what runs there.
 
     Raises:
-        PlatformError: `transform-failed` with the reason, `python-wrong-result`, `python-missing-column`; `sql-not-portable` for a
-            query on Spark that it would answer otherwise, `spark-type`, `spark-start-failed`.
+        PlatformError: `transform-failed` with the reason, `store-unreachable` or `store-refused` where it was the store,
+            `python-wrong-result`, `python-missing-column`; `sql-not-portable` for a query on Spark that it would answer otherwise,
+            `spark-type`, `spark-start-failed`.
     """
     if transform.kind == "sql" and engine == "spark":
         with _telling(transform):
@@ -142,22 +143,30 @@ def _told(reader: pa.RecordBatchReader, transform: Transform) -> pa.RecordBatchR
 
 @contextmanager
 def _telling(transform: Transform) -> Iterator[None]:
-    """Tell whatever a transform raises as its failure: a query, or the function a domain team wrote.
+    """Tell whatever a transform raises as its failure: a query, or the function a domain team wrote. An outage of the store is none.
 
     Raises:
-        PlatformError: `transform-failed`.
+        PlatformError: `transform-failed`; what `store_fault` tells.
     """
     try:
         yield
     except PlatformError:
         raise
-    except duckdb.Error as error:
-        raise _failed(transform, read_duckdb_error(error, "")[0], _line_in(transform, error)) from error
-    except (Exception, SystemExit) as error:
-        said = _spark_said(error) or str(error).strip().split("\n", maxsplit=1)[0]
-        streamed = _STREAMED.match(said) if isinstance(error, OSError | pa.ArrowException) else None
-        said = streamed[1] if streamed else f"{type(error).__name__}: {said}" if said else type(error).__name__
-        raise _failed(transform, said, _line_in(transform, error)) from error
+    except Exception as error:
+        if (fault := store_fault(error)) is not None:
+            raise fault from error
+        raise _failure(transform, error) from error
+    except SystemExit as error:
+        raise _failure(transform, error) from error
+
+
+def _failure(transform: Transform, error: BaseException) -> PlatformError:
+    if isinstance(error, duckdb.Error):
+        return _failed(transform, read_duckdb_error(error, "")[0], _line_in(transform, error))
+    said = _spark_said(error) or str(error).strip().split("\n", maxsplit=1)[0]
+    streamed = _STREAMED.match(said) if isinstance(error, OSError | pa.ArrowException) else None
+    said = streamed[1] if streamed else f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return _failed(transform, said, _line_in(transform, error))
 
 
 def _spark_said(error: BaseException) -> str:

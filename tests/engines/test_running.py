@@ -58,6 +58,19 @@ def test_a_failure_after_the_first_rows_is_told_like_one_before_them(shop: Any, 
     assert table is None or table.scan().count() == 0
 
 
+@pytest.mark.parametrize("kind", ["duckdb.IOException", "OSError"], ids=["duckdb", "streamed"])
+@pytest.mark.parametrize("status", [503, 403, None])
+def test_an_outage_of_the_store_is_no_fault_of_the_transform(shop: Any, an_order: Any, kind: str, status: int | None) -> None:
+    said = f"(HTTP {status} Sorry)" if status else "in region 'r'"
+    failing = f"raise {kind}(\"HTTP Error: Could not connect error for HTTP GET to 'http://store:1/lake/a.parquet' {said}\")"
+    shop.put("orders", an_order(1, "a"))
+    shop.totals(HEADER + ROWS.replace("FAILS", failing), suffix="py", properties=NUMBERS)
+    with pytest.raises(PlatformError) as caught:
+        shop.derive()
+    assert caught.value.code == ("store-refused" if status == 403 else "store-unreachable")
+    assert "/lake/a.parquet" in caught.value.message and caught.value.file == ""
+
+
 def test_a_result_without_a_declared_column_is_refused_though_it_is_optional(shop: Any, an_order: Any) -> None:
     shop.put("orders", an_order(1, "a"))
     text = HEADER + ROWS.replace("'n': [1]", "'number': [1]").replace("('n', pa", "('number', pa").replace("FAILS", "return")
