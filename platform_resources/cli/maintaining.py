@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _OUTCOMES = {"done": "green", "failed": "red", "lost": "yellow", "waits": "yellow", "postponed": "yellow"}
 
 
-@click.command("maintain", cls=Command)
+@click.command("maintain", cls=Command, reads_tables=True)
 @click.argument("product", required=False)
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, and why.")
 @json_option
@@ -109,7 +109,10 @@ def _draw_looks(console: Console, looks: Sequence[Look], needs: Sequence[Sequenc
     draw_table(console, columns, rows)
     sound = [wanted for look, wanted in zip(looks, needs, strict=True) if look.error is None]
     needy = sum(bool(wanted) for wanted in sound)
-    console.print(f"{needy} of {len(sound)} tables would be maintained; nothing was changed." if needy else "No table needs anything.")
+    if needy:
+        console.print(f"{needy} of {len(sound)} tables would be maintained; nothing was changed.")
+    elif sound:  # of those at fault alone there is nothing else to say
+        console.print("No table needs anything." if len(sound) == len(looks) else "No other table needs anything.")
 
 
 def _size_of(count: int) -> str:

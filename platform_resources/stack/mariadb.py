@@ -104,16 +104,17 @@ class MariaDB(Service):
             raise PlatformError("stack-start-failed", f"MariaDB could not make {data}.", f"Its last words are in {log}.")
 
     def serving(self, settings: Settings, ports: Mapping[str, int]) -> bool:
-        """Whether it answers a query with this home's password."""
+        """Whether it answers a query with this home's password, or is busy with as many others as it takes."""
         import pymysql
+        import pymysql.constants.ER
 
         password = own_secret(self.folder(settings) / "password")
         try:
             connection = pymysql.connect(
                 host="127.0.0.1", port=ports["port"], user=USER, password=password, database=DATABASE, connect_timeout=5
             )
-        except pymysql.err.OperationalError:
-            return False
+        except pymysql.err.OperationalError as error:
+            return bool(error.args and error.args[0] == pymysql.constants.ER.CON_COUNT_ERROR)  # all its connections are at work
         connection.close()
         return True
 

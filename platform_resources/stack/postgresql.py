@@ -16,6 +16,7 @@ from platform_resources.stack.service import Service, as_user, give_to, own_secr
 
 USER, CATALOG, DAGSTER = "sdp", "sdp", "dagster"
 _DEBIAN_FOLDER = Path("/usr/lib/postgresql")
+_NO_SLOT = ("too many clients already", "remaining connection slots are reserved")  # SQLSTATE 53300, in English by the data folder's locale
 _OPTIONS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",  # its path may be longer than a socket's may
@@ -97,7 +98,9 @@ class PostgreSQL(Service):
             raise PlatformError("stack-start-failed", f"PostgreSQL could not make {data}.", f"Its last words are in {log}.")
 
     def serving(self, settings: Settings, ports: Mapping[str, int]) -> bool:
-        """Whether it answers a query with this home's password; Dagster's database is made at the first look."""
+        """Whether it answers a query with this home's password, or is busy with as many others as it takes; Dagster's database is made at
+        the first look.
+        """
         import psycopg2
 
         password = own_secret(self.folder(settings) / "password")
@@ -105,8 +108,9 @@ class PostgreSQL(Service):
             connection = psycopg2.connect(
                 host="127.0.0.1", port=ports["port"], user=USER, password=password, dbname="postgres", connect_timeout=5
             )
-        except psycopg2.OperationalError:
-            return False
+        except psycopg2.OperationalError as error:
+            # refused for want of a slot: all are at work (psycopg2 gives no SQLSTATE of a connection that was not made)
+            return any(words in str(error) for words in _NO_SLOT)
         try:
             connection.autocommit = True  # CREATE DATABASE runs outside a transaction
             with connection.cursor() as cursor:

@@ -72,6 +72,7 @@ class Service(ABC):
     start_seconds: ClassVar[float] = 60.0
     stop_seconds: ClassVar[float] = 30.0
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    looks: ClassVar[int] = 5  # at a server that runs and does not answer, a second apart, before it is taken for broken
 
     @abstractmethod
     def install(self, settings: Settings) -> None:
@@ -129,7 +130,7 @@ class Service(ABC):
         with _exclusive(folder):
             before = self.state(settings)
             if before is not None and before.running:
-                if self.serving(settings, before.ports):
+                if self._serves_soon(settings, before):
                     self._tell(folder, before.ports, settings)
                     return before
                 self._stop(before.pid, lambda: before.running, self.stop_seconds)  # half alive: neither serving nor gone
@@ -138,6 +139,16 @@ class Service(ABC):
             command = self.prepare(folder, ports, settings)
             self._tell(folder, ports, settings)
             return self._start(command, settings, ports, die_with_parent=die_with_parent)
+
+    def _serves_soon(self, settings: Settings, state: ServiceState) -> bool:
+        """Whether a running server does its work at one of some looks: a busy one, or one still starting, fails the first."""
+        for look in range(self.looks):
+            if self.serving(settings, state.ports):
+                return True
+            if not state.running or look + 1 == self.looks:
+                break
+            time.sleep(1.0)
+        return False
 
     def _tell(self, folder: Path, ports: Mapping[str, int], settings: Settings) -> None:
         if told := self.client(folder, ports, settings):

@@ -67,6 +67,9 @@ def test_programs_learn_what_would_be_done_and_what_was(weather: Project) -> Non
     assert table is not None
     table.io.delete(table.metadata_location)
     assert re.search(r"weather.daily.*\[maintenance-failed\]", weather.refused("maintain", "weather/daily"))
+    looked = weather.sdp("maintain", "weather/daily", "--dry-run")
+    assert looked.exit_code == 1 and "needs anything" not in looked.stdout and "others" not in looked.stderr
+    assert looked.stderr.startswith("1 table cannot be looked at: weather.daily: ") and ".." not in looked.stderr
 
 
 def test_every_table_of_every_product_is_maintained() -> None:

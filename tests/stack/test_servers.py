@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pymysql
@@ -148,6 +149,24 @@ def test_postgresql_killed_and_started_again_has_lost_nothing(stack: Callable[..
     ask("DROP TABLE kept")
     owner = (folder / "data").stat().st_uid
     assert (owner != 0) if os.geteuid() == 0 else (owner == os.geteuid())
+
+
+@pytest.mark.stack
+def test_postgresql_with_all_its_connections_at_work_is_left_alone(stack: Callable[..., Settings]) -> None:
+    settings, server = stack("postgresql"), PostgreSQL()
+    before = server.state(settings)
+    told = {name: settings.told_by("postgresql", name) for name in ("host", "port", "user", "password")}
+    held: list[Any] = []
+    try:
+        with pytest.raises(psycopg2.OperationalError, match="too many clients"):
+            held.extend(psycopg2.connect(**told, dbname="sdp") for _ in range(1000))
+        assert len(held) > 150 and server.up(settings) == before
+        with held[0].cursor() as cursor:
+            cursor.execute("SELECT 7")
+            assert cursor.fetchall() == [(7,)]
+    finally:
+        for each in held:
+            each.close()
 
 
 def test_mariadb_killed_and_started_again_has_lost_nothing(stack: Callable[..., Settings]) -> None:

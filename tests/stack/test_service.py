@@ -69,6 +69,28 @@ def test_a_server_that_was_killed_is_started_again_on_the_same_port(small: Small
     assert second.pid != first.pid and second.ports == first.ports
 
 
+class Busy(Small):
+    """Fails some looks before it is seen to serve."""
+
+    fails = 0
+
+    def serving(self, settings: Settings, ports: Mapping[str, int]) -> bool:
+        self.fails -= 1
+        return self.fails < 0 and super().serving(settings, ports)
+
+
+def test_a_busy_server_that_fails_one_look_is_left_alone(settings: Settings) -> None:
+    busy = Busy()
+    try:
+        first = busy.up(settings)
+        busy.fails = 1
+        assert busy.up(settings) == first
+        busy.fails, busy.looks = 2, 2  # type: ignore[misc] - of this one alone
+        assert busy.up(settings).pid != first.pid
+    finally:
+        busy.kill(settings)
+
+
 def test_a_process_id_taken_by_another_process_is_not_ours_to_stop(small: Small, settings: Settings) -> None:
     state = small.up(settings)
     small.down(settings)
