@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from platform_resources.contracts.model import Contract
-from platform_resources.landing.source import Delivery
+from platform_resources.errors import PlatformError
+from platform_resources.landing.source import Delivery, Landed
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,22 @@ class Increment(Delivery):
 def merges(contract: Contract) -> bool:
     """Whether reading a row twice changes nothing."""
     return contract.write_mode == "merge"
+
+
+def position_of(contract: Contract, cursor: str, landed: Landed) -> str | None:
+    """Where the last increment ended; None before the first one, and of merged rows when another cursor took over.
+
+    Raises:
+        PlatformError: `cursor-changed`: rows that were appended by another cursor would all be appended again.
+    """
+    if landed and cursor not in landed and not merges(contract):
+        raise PlatformError(
+            "cursor-changed",
+            f"The rows of {contract.key} were appended by the cursor {', '.join(landed)}, and by {cursor} all of them would come again.",
+            "Keep the cursor, or begin anew under another product name (a draft: `sdp ingest --recreate`).",
+            file=contract.path,
+        )
+    return landed.get(cursor)
 
 
 def takes_newest(contract: Contract, cursor: str, *, overlap: bool) -> bool:

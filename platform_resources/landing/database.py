@@ -28,7 +28,7 @@ from platform_resources.contracts.model import Column, Contract
 from platform_resources.contracts.sources import DatabaseOptions
 from platform_resources.errors import PlatformError
 from platform_resources.landing.connections import address_of, connection_name
-from platform_resources.landing.cursors import Increment, merges, takes_newest
+from platform_resources.landing.cursors import Increment, merges, position_of, takes_newest
 from platform_resources.landing.snapshots import pending_snapshot, see_slice_is_now
 from platform_resources.landing.source import Block, Delivery, DeliveryRefused, Landed
 from platform_resources.landing.text_columns import TextColumns
@@ -111,13 +111,15 @@ class DatabaseSource:
 
         Raises:
             PlatformError: the database is away or refuses: `database-unreachable`, `database-login-refused`, `database-table-missing`,
-                `database-permission-denied`, `database-columns-missing`, `database-timeout`, `database-cursor`, `database-failed`.
+                `database-permission-denied`, `database-columns-missing`, `database-timeout`, `database-cursor`, `database-failed`;
+                `cursor-changed`.
         """
         if self._options.cursor is None:
             return pending_snapshot(self._contract, landed)
+        after = position_of(self._contract, self._options.cursor, landed)
         with self._open() as session:
             relation, columns = self._relation(session)
-            reach = self._reach(session, relation, columns, landed.get(self._options.cursor))
+            reach = self._reach(session, relation, columns, after)
         return [reach] if reach is not None else []
 
     def read(self, delivery: Delivery) -> Iterator[Block]:

@@ -25,7 +25,7 @@ from platform_resources.contracts.model import Contract
 from platform_resources.contracts.sources import HttpOptions, Paging
 from platform_resources.errors import PlatformError
 from platform_resources.landing.connections import address_of, connection_name
-from platform_resources.landing.cursors import Increment, merges, takes_newest
+from platform_resources.landing.cursors import Increment, merges, position_of, takes_newest
 from platform_resources.landing.http_pages import Answer, Client, Retries
 from platform_resources.landing.json_records import JsonRows
 from platform_resources.landing.snapshots import now, pending_snapshot, see_slice_is_now
@@ -64,13 +64,14 @@ class HttpSource:
         """The present slice's snapshot unless it has landed, or what lies behind the cursor: asked for page by page until something does.
 
         Raises:
-            PlatformError: `http-unreachable`, `http-login-refused`, `http-not-found`, `http-refused`, `http-redirected`.
+            PlatformError: `http-unreachable`, `http-login-refused`, `http-not-found`, `http-refused`, `http-redirected`,
+                `cursor-changed`.
             DeliveryRefused: as of `read`.
         """
         cursor = self._options.cursor
         if cursor is None:
             return pending_snapshot(self._contract, landed)
-        found = Increment(cursor, now().isoformat(), after=landed.get(cursor))
+        found = Increment(cursor, now().isoformat(), after=position_of(self._contract, cursor, landed))
         for block in self._blocks(found, looking=True):
             newest = pc.max(block.rows.column(cursor)).as_py()
             if newest is not None and (found.after is None or newest > self._value(found.after).as_py()):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from platform_resources.config import Settings
+from platform_resources.config import SOURCE_ROOT, Settings
 from platform_resources.contracts.model import Contract
 from platform_resources.errors import PlatformError
 from platform_resources.landing import snapshots
@@ -241,6 +243,13 @@ def test_a_row_that_no_increment_would_ever_take_is_told(server: Server) -> None
     with pytest.raises(DeliveryRefused) as caught:
         next(source.read(delivery))
     assert caught.value.code == "cursor-null" and caught.value.message.startswith("1 rows of")
+    endless = ["'infinity'", "'-infinity'"] if server.kind == "postgresql" else ["'0000-00-00'"]
+    zero = "" if server.kind == "postgresql" else "SET sql_mode = ''"
+    inserts = [f"INSERT INTO TABLE_NAME VALUES ({number}, {moment})" for number, moment in enumerate(endless, start=3)]
+    server.run(*filter(None, [zero]), *inserts)
+    assert source.pending({"changed_at": delivery.version}) == []  # an infinite one is not the newest
+    with pytest.raises(DeliveryRefused, match=rf" {1 + len(endless)} rows of"):
+        next(source.read(delivery))
     nothing = server.source(ID, "name: name, logicalType: number, physicalName: changed_at", cursor="name", product={"writeMode": "merge"})
     server.run("ALTER TABLE TABLE_NAME DROP COLUMN changed_at", "ALTER TABLE TABLE_NAME ADD COLUMN changed_at double precision")
     with pytest.raises(PlatformError) as other:
@@ -484,6 +493,35 @@ def test_a_session_can_write_nothing(server: Server) -> None:
         assert caught.value.code == "database-writes"
     source = server.source(ID, **DAILY)
     assert rows_of(source.read(source.pending({})[0]))[0] == [{"id": 1}]
+
+
+PEAK = """
+import resource, sys
+from platform_resources.config import Settings
+from platform_resources.landing.database import DatabaseSource
+from tests.landing.server_contracts import server_contract
+contract = server_contract("database", "name: id, logicalType: integer", "name: name, logicalType: string", table=sys.argv[2],
+                           cadence="daily", start="2026-01-01")
+source = DatabaseSource(contract, Settings(connections={"shop": sys.stdin.read()}))
+(delivery,) = source.pending({})
+before = rows = size = 0
+for block in source.read(delivery):
+    before = before or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    rows, size = rows + len(block.rows), size + block.rows.nbytes
+print(rows, size >> 20, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+"""
+
+
+@pytest.mark.stack
+def test_a_table_of_any_size_is_read_in_the_memory_of_a_few_batches(server: Server) -> None:
+    rows = "generate_series(1, 300000) AS n" if server.kind == "postgresql" else "(SELECT seq AS n FROM seq_1_to_300000) AS s"
+    server.run(f"CREATE TABLE TABLE_NAME AS SELECT n AS id, repeat('x', 1000) AS name FROM {rows}")
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, "-", server.table], input=server.uri(), capture_output=True, text=True, check=False, cwd=SOURCE_ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    found, megabytes, grown = map(int, done.stdout.split())
+    assert found == 300_000 and megabytes > 250 and grown < 100
 
 
 @pytest.mark.stack

@@ -419,6 +419,14 @@ def test_an_api_that_ignores_the_cursor_lands_nothing_twice(api: Api) -> None:
     assert take(source, landed) == [4]
 
 
+def test_another_cursor_appends_nothing_twice(api: Api) -> None:
+    api.answer = lambda _: Reply([{"id": 1, "changed_at": at(1)}])
+    with pytest.raises(PlatformError) as caught:
+        api.source(ID, AT, product={"writeMode": "append"}, cursor="changed_at").pending({"id": "1"})
+    assert caught.value.code == "cursor-changed" and "by the cursor id" in caught.value.message
+    assert len(api.source(ID, AT, product={"writeMode": "merge"}, cursor="changed_at").pending({"id": "1"})) == 1
+
+
 def test_a_record_without_the_cursor_is_told(api: Api) -> None:
     api.answer = lambda _: Reply([{"id": 1, "changed_at": at(1)}, {"id": 2}])
     error = refusal(api.source(ID, AT, product={"writeMode": "merge"}, cursor="changed_at"))
