@@ -140,11 +140,24 @@ class Sdp(click.Group):
         except Exception as error:  # noqa: BLE001 - the last border: a fault of the platform itself is told in a sentence too
             if interrupted():
                 _end_interrupted()
+            if type(error).__name__ == "DagsterPostgresException":  # known by its name: most commands never import Dagster
+                _tell(
+                    f"Dagster's storage in PostgreSQL did not answer: {_last_reason(error)}. "
+                    "See that it runs (`sdp stack status`) and repeat the command. [storage-unreachable]"
+                )
+                sys.exit(1)
             if os.environ.get("SDP_DEBUG"):
                 traceback.print_exc()
             what = " ".join(str(error).split()) or type(error).__name__
             _tell(f"The platform itself failed: {type(error).__name__}: {what[:500]}. Repeat with SDP_DEBUG=1 for the trace. [internal]")
             sys.exit(1)
+
+
+def _last_reason(error: BaseException) -> str:
+    """The first line of what the first cause of an error says; libpq asks the user a question in the next."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return next(iter(str(error).rpartition("failed: ")[2].splitlines()), type(error).__name__).rstrip(".")
 
 
 @contextlib.contextmanager

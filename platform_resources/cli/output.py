@@ -36,11 +36,12 @@ class Command(click.Command):
 
     Args:
         writes_home: whether it needs SDP_HOME; then nothing begins before that folder has been written to.
+        reads_tables: whether it needs the tables; then nothing begins while a server of this home that keeps them is stopped.
     """
 
-    def __init__(self, *args: Any, writes_home: bool = True, **attributes: Any) -> None:
+    def __init__(self, *args: Any, writes_home: bool = True, reads_tables: bool = False, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
-        self.writes_home = writes_home
+        self.writes_home, self.reads_tables = writes_home, reads_tables
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command with stdout kept for the answer."""
@@ -59,6 +60,10 @@ class Command(click.Command):
     def _begin(self, ctx: click.Context) -> Any:
         if self.writes_home:
             prepare_home(load_settings())
+        if self.reads_tables and load_settings().profile == "stack":
+            from platform_resources.stack.services import of_tables, require_running
+
+            require_running(load_settings(), of_tables(load_settings()))
         return super().invoke(ctx)
 
 

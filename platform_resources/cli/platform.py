@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from platform_resources.stack.service import Service
 
 
-@click.command("up", cls=Command)
+@click.command("up", cls=Command, reads_tables=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=3000, show_default=True, help="Port of the UI; when busy the next free one.")
 def up_command(port: int) -> None:
     """Run the platform on this home until Ctrl-C: the UI, the daemon with its sensors, and a code server for each domain.
@@ -61,8 +61,13 @@ def _to_start(names: tuple[str, ...]) -> list[Service]:
 @json_option
 def stack_up(names: tuple[str, ...], as_json: bool) -> None:
     """Install what is missing, start the servers and those they need, and wait until they do their work; one that runs is left alone."""
+    from platform_resources.stack.services import make_startable
+
     settings = load_settings()
     starting = _to_start(names)
+    for each in starting:
+        with progress(f"preparing {each.name}"):
+            make_startable(each, settings)
     for each in starting:
         with progress(f"starting {each.name}"):
             each.up(settings)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 SHOWN_ROWS = 40
 
 
-@click.command("query", cls=Command)
+@click.command("query", cls=Command, reads_tables=True)
 @click.argument("sql")
 @click.option("--limit", type=click.IntRange(0), metavar="N", help=f"At most N rows; people see {SHOWN_ROWS} unless they say otherwise.")
 @click.option("--branch", metavar="NAME", help="Read what is on this branch or tag, e.g. refused/RUN; products without it at main.")
@@ -95,7 +95,7 @@ def _draw_rows(console: Console, table: pa.Table, limit: int) -> None:
     )
 
 
-@click.command("list", cls=Command)
+@click.command("list", cls=Command, reads_tables=True)
 @click.option("--domain", help="Only the products of this domain.")
 @json_option
 def list_command(domain: str | None, as_json: bool) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from platform_resources.cli.foreground import Outcome
 
 
-@click.command("ingest", cls=Command)
+@click.command("ingest", cls=Command, reads_tables=True)
 @click.argument("product")
 @click.option("--until-idle", "until", flag_value="end", default="end", help="Stop at the log's end as it is now (the default).")
 @click.option("--follow", "until", flag_value="stopped", help="Go on until Ctrl-C, keeping the watermark fresh.")
@@ -93,7 +93,7 @@ def ingest_command(
     _raise_fault(outcome)
 
 
-@click.command("run", cls=Command)
+@click.command("run", cls=Command, reads_tables=True)
 @click.argument("product")
 @click.option("--partition", metavar="P", help="Recompute this partition only, e.g. 2026-01-01; moves no position.")
 @click.option("--recompute", is_flag=True, help="Compute everything anew from the whole inputs.")

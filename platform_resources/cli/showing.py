@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-@click.command("show", cls=Command)
+@click.command("show", cls=Command, reads_tables=True)
 @click.argument("product")
 @click.option("--snippet", "engine", type=click.Choice(list(ENGINES)), help="Print a Python program that reads it without this platform.")
 @click.option("--odcs", is_flag=True, help="Print the contract as the standard's YAML, with the servers of this profile.")

@@ -33,7 +33,7 @@ _TOLD_BY_THE_TABLE = (
 )  # fmt: skip
 
 
-@click.command("status", cls=Command)
+@click.command("status", cls=Command, reads_tables=True)
 @click.argument("products", nargs=-1, metavar="[D/P]...")
 @json_option
 def status_command(products: tuple[str, ...], as_json: bool) -> None:

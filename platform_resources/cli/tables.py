@@ -33,7 +33,7 @@ def table_command() -> None:
     """
 
 
-@table_command.command("history", cls=Command, writes_home=False)
+@table_command.command("history", cls=Command, reads_tables=True, writes_home=False)
 @click.argument("product")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help=f"At most N snapshots; people see {SHOWN} unless they say otherwise.")
 @click.option("--quarantine", is_flag=True, help="Of the stream's quarantine table instead.")
@@ -103,7 +103,7 @@ def _told(position: str | None) -> str | None:
     return " ".join(parts)
 
 
-@table_command.command("rollback", cls=Command)
+@table_command.command("rollback", cls=Command, reads_tables=True)
 @click.argument("product")
 @click.option("--to", "when", required=True, metavar="SNAPSHOT|TAG|TIME", help="What main is to show again; `sdp table history` lists it.")
 @click.option("--accept-loss", is_flag=True, help="Go back although the log no longer has all events that would have to be read again.")
@@ -185,7 +185,7 @@ def _tell_rollback(console: Console, contract: Contract, facts: dict[str, Any]) 
         console.print(line, soft_wrap=True)
 
 
-@table_command.command("tag", cls=Command)
+@table_command.command("tag", cls=Command, reads_tables=True)
 @click.argument("product")
 @click.argument("name")
 @click.option("--snapshot", "when", metavar="SNAPSHOT|TAG|TIME", help="What to name; default what main shows now.")
@@ -213,7 +213,7 @@ def tag_command(product: str, name: str, when: str | None, delete: bool, as_json
     answer(facts, as_json=as_json, human=lambda console: console.print(said, soft_wrap=True))
 
 
-@table_command.command("restore", cls=Command)
+@table_command.command("restore", cls=Command, reads_tables=True)
 @click.argument("product")
 @click.option("--metadata", metavar="LOCATION", help="The metadata file to go on from; default the one before the damaged one.")
 @json_option

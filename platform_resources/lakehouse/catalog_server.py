@@ -71,7 +71,7 @@ def postgresql_engine(uri: str) -> Engine:
     def _told(context: ExceptionContext) -> None:
         if context.is_pre_ping or not (context.is_disconnect or context.connection is None):
             return
-        reason = " ".join(str(context.original_exception).split()).rpartition("failed: ")[2]
+        reason = next(iter(str(context.original_exception).rpartition("failed: ")[2].splitlines()), "")  # a question to the user follows
         raise CatalogUnreachable.at(place, reason) from None
 
     return engine

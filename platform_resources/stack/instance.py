@@ -9,6 +9,7 @@ Dagster itself is imported only where a home is new.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from pathlib import Path
 
@@ -35,8 +36,26 @@ def storage_is_made(settings: Settings) -> bool:
         return True
     made = _marker(settings).exists()
     if made and settings.profile == "stack":
-        os.environ[PASSWORD] = settings.told_by("postgresql", "password")
+        _take_password(settings)
     return made
+
+
+def _take_password(settings: Settings) -> None:
+    """Let this process reach the storage in the stack's PostgreSQL, which must be there.
+
+    Raises:
+        PlatformError: `stack-not-started`, `stack-stopped`.
+    """
+    from platform_resources.stack.services import require_running
+
+    os.environ[PASSWORD] = settings.told_by("postgresql", "password")
+    require_running(settings, ["postgresql"])
+    logging.getLogger().addFilter(_no_retry)
+
+
+def _no_retry(record: logging.LogRecord) -> bool:
+    """Dagster logs each try to connect on the root logger, in front of the sentence with which the last one ends."""
+    return not str(record.msg).startswith("Retrying failed database")
 
 
 def _marker(settings: Settings) -> Path:
@@ -49,7 +68,7 @@ def _text(settings: Settings) -> str:
     text = (own if own.is_file() else SOURCE_ROOT / "dagster.yaml").read_text(encoding="utf-8")
     if settings.profile != "stack":
         return text
-    os.environ[PASSWORD] = settings.told_by("postgresql", "password")
+    _take_password(settings)
     parts = {name: settings.told_by("postgresql", name) for name in ("host", "port", "user", "dagster_database")}
     return text + _POSTGRESQL.format(password=PASSWORD, **parts)
 
@@ -62,7 +81,8 @@ def prepare_dagster_home(settings: Settings) -> Path:
     deployment (`deploy/dagster.yaml`), which is left alone.
 
     Raises:
-        PlatformError: `home-unwritable` when the folder cannot be written, `stack-not-started` when its storage's server never was.
+        PlatformError: `home-unwritable` when the folder cannot be written, `stack-not-started` when its storage's server never was,
+            `stack-stopped` when it is stopped.
     """
     home = settings.dagster_home
     target = home / "dagster.yaml"

@@ -75,15 +75,18 @@ class KafkaLog:
         timeout: seconds after which a broker that does not answer is `log-unreachable`.
 
     Raises:
-        PlatformError: `log-unreachable` when no broker is configured or running.
+        PlatformError: `log-unreachable` when no broker is configured, `stack-stopped` when this home's own is stopped.
     """
 
     def __init__(self, settings: Settings, *, timeout: float = 30.0) -> None:
         bootstrap = settings.kafka_bootstrap or running_bootstrap(settings)
         if bootstrap is None:
+            from platform_resources.stack.services import require_running
+
+            require_running(settings, ["kafka"])
             raise PlatformError(
                 "log-unreachable",
-                "The event log is Kafka, but no broker is configured and none of this machine's stack is running.",
+                "The event log is Kafka, but no broker is configured, and this home's own was never started.",
                 "Start one with `sdp stack up kafka` or set SDP_KAFKA_BOOTSTRAP.",
             )
         self.bootstrap, self.timeout = bootstrap, timeout

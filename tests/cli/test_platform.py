@@ -18,8 +18,9 @@ import pytest
 from platform_resources.config import Settings
 from platform_resources.stack import dagster_api
 from platform_resources.stack.child import Child, group_alive
+from platform_resources.stack.kafka import Kafka
 from platform_resources.stack.platform import end_groups, end_leftovers, free_port, running
-from platform_resources.stack.service import born
+from platform_resources.stack.service import Service, born
 from platform_resources.stack.watching import Watch
 from tests.cli.conftest import Project, make_project, reading
 
@@ -250,10 +251,41 @@ def test_a_broker_that_runs_unused_is_told_with_what_to_type(project: Project, m
     assert "export" not in project.ok("stack", "status")
 
 
+@pytest.mark.parametrize("command", [("status",), ("query", "select 1"), ("run", "weather/daily"), ("up", "--port", "0")])
+def test_a_server_that_was_stopped_is_told_at_once(project: Project, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]) -> None:
+    for name, told in (
+        ("postgresql", {"catalog_uri": "postgresql+psycopg2://sdp:secret@127.0.0.1:9/sdp", "password": "secret"}),
+        ("swift", {"warehouse": "s3://warehouse", "s3_endpoint": "http://127.0.0.1:9"}),
+    ):
+        state = {"name": name, "pid": os.getpid(), "born": "long ago", "ports": {"port": 9}, "address": "127.0.0.1:9"}
+        folder = project.home / "stack" / name
+        folder.mkdir(parents=True)
+        (folder / "state.json").write_text(json.dumps(state))
+        (folder / "client.json").write_text(json.dumps(told))
+    monkeypatch.setenv("SDP_PROFILE", "stack")
+    assert project.refused(*command) == (
+        f"The servers postgresql and swift of the stack in {project.home} are stopped. "
+        "Start what is needed with `sdp stack up postgresql swift`. [stack-stopped]"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts servers as another user")
+def test_a_home_that_one_server_cannot_enter_starts_none(
+    project: Project, requires: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requires("postgresql")
+    started: list[str] = []
+    monkeypatch.setattr(Service, "up", lambda self, _settings: started.append(self.name))
+    monkeypatch.setattr(Kafka, "install", lambda _self, _settings: None)
+    project.home.mkdir(mode=0o700)
+    assert "[home-unreachable]" in project.refused("stack", "up", "kafka", "postgresql")
+    assert started == []
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "why"),
     [
-        ("SDP_EVENT_LOG", "kafka", "The event log is Kafka, but no broker is configured and none of this machine's stack is running."),
+        ("SDP_EVENT_LOG", "kafka", "The event log is Kafka, but no broker is configured, and this home's own was never started."),
         ("SDP_PROFILE", "stack", "The profile stack uses the server postgresql, which was never started in "),
     ],
 )

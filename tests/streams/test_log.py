@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -420,6 +421,12 @@ def test_kafka_asked_for_but_not_there_names_the_command(tmp_path: Path) -> None
         open_log(Settings(home=tmp_path, event_log="kafka"))
     assert caught.value.code == "log-unreachable"
     assert "sdp stack up kafka" in caught.value.remedy
+    state = {"name": "kafka", "pid": os.getpid(), "born": "long ago", "ports": {"port": 9}, "address": "127.0.0.1:9"}
+    (tmp_path / "stack" / "kafka").mkdir(parents=True)
+    (tmp_path / "stack" / "kafka" / "state.json").write_text(json.dumps(state))
+    with pytest.raises(PlatformError, match=r"^The server kafka of the stack in .* is stopped\.") as caught:
+        open_log(Settings(home=tmp_path, event_log="kafka"))
+    assert caught.value.code == "stack-stopped"
 
 
 def test_what_librdkafka_says_is_logged_and_what_it_mends_is_for_debugging(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
