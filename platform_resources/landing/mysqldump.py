@@ -54,7 +54,7 @@ _CHARSET = re.compile(rb"(?:CHARACTER SET|CHARSET)\s*=?\s*(\w+)", re.IGNORECASE)
 
 _TOKEN = re.compile(
     rb"\s*+(?:[xX]'(?P<quoted_hex>[0-9a-fA-F]*+)'|0x(?P<hex>[0-9a-fA-F]++)|[bB]'(?P<bits>[01]*+)'"
-    rb"|(?:_\w++\s*+)?'(?P<text>[^'\\]*+(?:(?:\\.|'')[^'\\]*+)*+)'|(?P<bare>[^\s,'()]++))\s*+(?P<end>,|\Z)",
+    rb"|(?:(?:_\w++|[nN])\s*+)?'(?P<text>[^'\\]*+(?:(?:\\.|'')[^'\\]*+)*+)'|(?P<bare>[^\s,'()]++))\s*+(?P<end>,|\Z)",
     re.DOTALL,
 )
 _ESCAPED = re.compile(rb"\\(.)|''", re.DOTALL)

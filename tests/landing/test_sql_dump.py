@@ -151,6 +151,8 @@ def test_the_real_table_of_change_tags_lands_as_its_contract_says(realdata: Path
         (rb"_binary 'A\'\0'", b"A'\0"),
         (rb"_utf8mb4 'A'", b"A"),
         (rb"_binary ''", b""),
+        (rb"'x,_binary '", b"x,_binary "),
+        (rb"N'A'", b"A"),
         (rb"-1.5e-7", b"-1.5e-7"),
         (rb" 'a' ", b"a"),
         (rb" NULL ", None),
@@ -378,6 +380,13 @@ def test_a_tuple_that_does_not_fit_goes_to_quarantine_with_its_number() -> None:
         (5, "unreadable-row", tuples[4]),
         (7, "unreadable-row", tuples[6]),
     ]
+
+
+@pytest.mark.usefixtures("way")
+def test_a_number_may_be_hexadecimal_and_bits_are_a_number() -> None:
+    create = b"CREATE TABLE `t` (\n  `n` int(11) NOT NULL,\n  `b` bit(10) DEFAULT NULL\n) ENGINE=InnoDB;\n"
+    assert values(dump(insert(b"(0x0100,NULL)", rb"(1,'\0')"), create=create)) == [{"n": b"256", "b": None}, {"n": b"1", "b": b"0"}]
+    assert values(dump(insert(b"(1,'\x02\x01')", b"(2,NULL)"), create=create)) == [{"n": b"1", "b": b"513"}, {"n": b"2", "b": None}]
 
 
 TEXTS = b"""CREATE TABLE `t` (
