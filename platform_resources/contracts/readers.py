@@ -34,7 +34,7 @@ def refusal_of(contract: Contract, reader: str | None) -> PlatformError | None:
     if readers is None or reader in readers:
         return None
     said = f"{contract.key} may be read by {' and '.join(readers)} only"
-    if reader is None:
+    if not reader:
         return PlatformError("reader-untold", f"{said}, and nobody said who reads.", "Set SDP_DOMAIN, or give --as DOMAIN.")
     return PlatformError(
         "reader-refused",
