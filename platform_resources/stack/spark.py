@@ -82,6 +82,7 @@ def _java() -> list[str]:
     opened = [f"--add-opens=java.base/{module}=ALL-UNNAMED" for module in _MODULES]
     jars = _spark_home() / "jars" / "*"
     heap = ["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData"]
-    # what Spark's own scripts would set: a worker starts its executors from it
-    environment = ["env", f"SPARK_HOME={_spark_home()}", "SPARK_SCALA_VERSION=2.13"]
+    # what Spark's own scripts would set: a worker starts its executors from it. --host is for the servers; their web pages ask
+    # SPARK_LOCAL_IP, and listen on every address without it.
+    environment = ["env", f"SPARK_HOME={_spark_home()}", "SPARK_SCALA_VERSION=2.13", "SPARK_LOCAL_IP=127.0.0.1"]
     return [*environment, "java", *heap, "-Djava.net.preferIPv4Stack=true", *opened, "-cp", str(jars)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import stat
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -234,3 +236,46 @@ def test_dagsters_storage_is_the_stacks_postgresql(stack: Callable[..., Settings
     with DagsterInstance.from_config(str(folder)) as instance:
         assert "Postgres" in type(instance.event_log_storage).__name__ and instance.get_runs(limit=1) == []
         assert os.environ[PASSWORD] not in instance.info_str()
+
+
+def descendants(pid: int) -> list[Path]:
+    """A process and all that came of it, as folders of /proc."""
+    children: dict[int, list[int]] = {}
+    for stat_file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            children.setdefault(int(stat_file.read_text().rpartition(")")[2].split()[1]), []).append(int(stat_file.parent.name))
+    found = [pid]
+    for one in found:
+        found += children.get(one, [])
+    return [Path("/proc") / str(one) for one in found]
+
+
+def listening(pid: int) -> dict[str, str]:
+    """Where a process and its descendants listen: `address:port` with the program, as the kernel has it."""
+    inodes = {}
+    for process in descendants(pid):
+        with suppress(OSError):
+            program = (process / "comm").read_text().strip()
+            inodes |= {str(each.readlink()): program for each in (process / "fd").iterdir()}
+    found = {}
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and (program := inodes.get(f"socket:[{fields[9]}]")):
+                words, port = fields[1].split(":")
+                packed = b"".join(bytes.fromhex(words[at : at + 8])[::-1] for at in range(0, len(words), 8))
+                address = ipaddress.ip_address(packed)
+                found[f"{getattr(address, 'ipv4_mapped', None) or address}:{int(port, 16)}"] = program
+    return found
+
+
+@pytest.mark.stack
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the kernel's tables of sockets")
+@pytest.mark.parametrize("name", list(services.SERVICES))
+def test_every_socket_of_a_server_is_on_loopback(name: str, stack: Callable[..., Settings]) -> None:
+    server = services.service(name)
+    state = server.state(stack(name))
+    assert state is not None
+    found = listening(state.pid)
+    assert {str(port) for port in state.ports.values()} <= {place.rpartition(":")[2] for place in found}
+    assert {place: program for place, program in found.items() if not place.startswith(("127.", "::1:"))} == {}
