@@ -86,7 +86,7 @@ class Content:
 class Revision:
     """One revision, its main slot first in `contents`.
 
-    `number` counts the revisions of a file from 1. `user_id` is None for anonymous and imported users' 0 stays 0; `user_text` is a
+    `number` counts the revisions of a file from 1. `user_id` is None for an anonymous author, 0 for an imported one; `user_text` is a
     name or an IP address. What is hidden is None, and its `_is_visible` False. `faults` has (element, reason, sentence) of what
     could not be read; the value is None then.
     """
