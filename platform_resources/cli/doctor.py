@@ -150,11 +150,12 @@ def _program(name: str) -> str:
 
 
 def _java() -> str:
-    shown = subprocess.run([_program("java"), "-version"], capture_output=True, text=True, timeout=30, check=True).stderr
-    number = shown.partition('"')[2].partition('"')[0]
-    if not number.partition(".")[0].isdigit() or int(number.partition(".")[0]) < 17:
-        raise LookupError(f"Java {number or 'of unknown version'}")
-    return f"Java {number}"
+    from platform_resources.stack.maven import OLDEST_JAVA, SPARK_NEWEST_JAVA, java_version
+
+    found = java_version(_program("java"))
+    if found is None or found[0] < OLDEST_JAVA:
+        raise LookupError(f"Java {found[1] if found else 'of unknown version'}")
+    return f"Java {found[1]}" + (f", too new for Spark ({OLDEST_JAVA} to {SPARK_NEWEST_JAVA})" if found[0] > SPARK_NEWEST_JAVA else "")
 
 
 def _postgresql() -> str:

@@ -28,7 +28,7 @@ from pyiceberg.types import DecimalType, FixedType, IcebergType, ListType, MapTy
 from platform_resources.addresses import database_address
 from platform_resources.config import Settings
 from platform_resources.errors import PlatformError
-from platform_resources.stack.maven import fetch_jars, jar_folder, require_java
+from platform_resources.stack.maven import SPARK_NEWEST_JAVA, fetch_jars, jar_folder, require_java
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -222,9 +222,9 @@ def prepare_machine(settings: Settings) -> None:
     """What has to hold before a JVM is launched: there is a Java, its folders are there, it does not look for the machine's own address.
 
     Raises:
-        PlatformError: `java-missing`.
+        PlatformError: `java-missing`, `java-unfit`.
     """
-    require_java("Spark")
+    require_java("Spark", newest=SPARK_NEWEST_JAVA, home=os.environ.get("JAVA_HOME"))
     (settings.home / "tmp" / "spark").mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("SPARK_LOCAL_IP", settings.spark_driver_host)
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)

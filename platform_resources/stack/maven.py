@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +13,8 @@ from pathlib import Path
 from platform_resources.config import Settings
 from platform_resources.errors import PlatformError
 
+OLDEST_JAVA = 17
+SPARK_NEWEST_JAVA = 22  # of 4.1: the Hadoop in it asks for the current user in a way that Java 23 took away
 _DEBIAN = "`apt-get install {}` (macOS: `brew install {}`)"
 
 
@@ -20,18 +23,36 @@ def jar_folder(settings: Settings, pom: Path) -> Path:
     return settings.cache / f"{pom.name.partition('.')[0]}-{hashlib.sha256(pom.read_bytes()).hexdigest()[:12]}"
 
 
-def require_java(title: str) -> None:
+def java_version(program: str = "java") -> tuple[int, str] | None:
+    """Major number and whole version of a Java; None when it does not start or does not tell."""
+    try:
+        said = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=30, check=False).stderr
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = re.search(r'"((\d+)[^"]*)"', said)
+    return (int(found[2]), found[1]) if found else None
+
+
+def require_java(title: str, *, newest: int | None = None, home: str | None = None) -> None:
     """See that there is a Java to run `title`.
 
+    Args:
+        title: the component's name, for sentences.
+        newest: the last major version it runs on; None: it runs on any that there is.
+        home: where the Java is that will be used (JAVA_HOME); None: the one on the PATH.
+
     Raises:
-        PlatformError: `java-missing`.
+        PlatformError: `java-missing`, `java-unfit`.
     """
-    if shutil.which("java") is None:
-        raise PlatformError(
-            "java-missing",
-            f"{title} needs Java 17 or newer, and there is no `java` on the PATH.",
-            f"Install it with {_DEBIAN.format('openjdk-17-jre-headless', 'openjdk@17')}.",
-        )
+    span = f"Java {OLDEST_JAVA} to {newest}" if newest else f"Java {OLDEST_JAVA} or newer"
+    install = f"Install it with {_DEBIAN.format('openjdk-17-jre-headless', 'openjdk@17')}."
+    program = shutil.which(f"{home}/bin/java" if home else "java")
+    if program is None:
+        place = f"there is no {home}/bin/java" if home else "there is no `java` on the PATH"
+        raise PlatformError("java-missing", f"{title} needs {span}, and {place}.", install)
+    found = java_version(program)
+    if found is not None and not OLDEST_JAVA <= found[0] <= (newest or found[0]):
+        raise PlatformError("java-unfit", f"{title} needs {span}, and {program} is {found[1]}.", f"{install} Put it first on the PATH.")
 
 
 def fetch_jars(settings: Settings, pom: Path, title: str, again: str) -> Path:

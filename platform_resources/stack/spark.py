@@ -15,7 +15,7 @@ from pathlib import Path
 from platform_resources.config import Settings
 from platform_resources.errors import PlatformError
 from platform_resources.stack.group import grouped
-from platform_resources.stack.maven import fetch_jars, require_java
+from platform_resources.stack.maven import SPARK_NEWEST_JAVA, fetch_jars, require_java
 from platform_resources.stack.service import Service
 
 POM = Path(__file__).with_name("spark.pom.xml")
@@ -34,9 +34,9 @@ class SparkCluster(Service):
         """Fetch what Spark reads Iceberg with, by Maven, once.
 
         Raises:
-            PlatformError: `java-missing`, `pyspark-missing`, `maven-missing` or `stack-install-failed`.
+            PlatformError: `java-missing`, `java-unfit`, `pyspark-missing`, `maven-missing` or `stack-install-failed`.
         """
-        require_java("Spark")
+        require_java("Spark", newest=SPARK_NEWEST_JAVA)
         _spark_home()
         fetch_jars(settings, POM, "Spark's access to Iceberg", "sdp stack up spark")
 

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from platform_resources.cli.doctor import examine
 from platform_resources.config import Settings
 from platform_resources.errors import PlatformError
 from platform_resources.stack.kafka import Kafka, running_bootstrap
+from platform_resources.stack.maven import SPARK_NEWEST_JAVA, require_java
 from platform_resources.stack.service import Service, born
 from platform_resources.stack.services import SERVICES, service
 from platform_resources.streams.kafka_log import KafkaLog
@@ -170,6 +172,42 @@ def test_a_missing_prerequisite_is_named_with_the_line_that_installs_it(
     with pytest.raises(PlatformError) as caught:
         Kafka().up(settings.model_copy(update={"cache": tmp_path / "empty"}))
     assert caught.value.code == code and line in caught.value.remedy
+
+
+def a_java(folder: Path, version: str) -> None:
+    (folder / "java").write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2026-01-20' >&2\n")
+    (folder / "java").chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("version", "kafka", "spark"), [("1.8.0_452", False, False), ("17.0.2", True, True), ("21", True, True), ("25-ea", True, False)]
+)
+def test_a_java_that_does_not_fit_is_told_before_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, kafka: bool, spark: bool
+) -> None:
+    a_java(tmp_path, version)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for title, newest, fits in (("Kafka", None, kafka), ("Spark", SPARK_NEWEST_JAVA, spark)):
+        if fits:
+            require_java(title, newest=newest)
+            continue
+        with pytest.raises(PlatformError) as caught:
+            require_java(title, newest=newest)
+        assert caught.value.code == "java-unfit" and version in caught.value.message and "openjdk-17" in caught.value.remedy
+    (java,) = [found for found in examine(Settings(home=tmp_path)) if found.need == "Java 17"]
+    assert java.ok is kafka and ("too new for Spark" in java.found) is (kafka and not spark)
+
+
+def test_the_java_that_is_asked_is_the_one_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, other = tmp_path / "jdk", tmp_path / "other"
+    (home / "bin").mkdir(parents=True)
+    other.mkdir()
+    a_java(home / "bin", "17.0.2")
+    a_java(other, "25")
+    monkeypatch.setenv("PATH", f"{other}:{os.environ['PATH']}")
+    require_java("Spark", newest=SPARK_NEWEST_JAVA, home=str(home))
+    with pytest.raises(PlatformError, match=r"there is no .*/gone/bin/java"):
+        require_java("Spark", newest=SPARK_NEWEST_JAVA, home=str(tmp_path / "gone"))
 
 
 def test_a_fetch_that_fails_says_what_maven_said(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
