@@ -5,7 +5,6 @@ How a format is read is its own module's. Nothing is kept but a cache of hashes 
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import io
 import json
@@ -179,23 +178,12 @@ def is_complete(found: Found, complete: Complete, names: Mapping[str, Found], no
     """
     if complete.marker is None:
         return found.whole or now - found.changed >= complete.settled
-    folder, _, own = found.name.rpartition("/")
-    wanted = complete.marker.replace("{name}", glob_escape(own))
-    if fnmatch.fnmatchcase(own, complete.marker.replace("{name}", "*")):
+    folder, slash, own = found.name.rpartition("/")
+    before, placeholder, behind = complete.marker.partition("{name}")
+    if placeholder and (before or behind) and own.startswith(before) and own.endswith(behind):
         return False  # a marker itself
-    beside = (f"{folder}/" if folder else "") + wanted
-    if wanted == complete.marker.replace("{name}", own) and not any(sign in wanted for sign in "*?["):
-        marker = names.get(beside)
-        return marker is not None and marker.written >= found.written
-    return any(
-        other.written >= found.written and other.name.rpartition("/")[0] == folder and fnmatch.fnmatchcase(other.name, beside)
-        for other in names.values()
-    )
-
-
-def glob_escape(name: str) -> str:
-    """The name as a pattern that only it matches."""
-    return re.sub(r"([*?[])", r"[\1]", name)
+    marker = names.get(f"{folder}{slash}{complete.marker.replace('{name}', own)}")
+    return marker is not None and marker.written >= found.written
 
 
 def _unfinished(name: str) -> bool:

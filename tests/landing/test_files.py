@@ -93,6 +93,33 @@ def test_hashes_are_remembered_and_forgotten_without_harm(
     assert len(read) == 3
 
 
+def test_a_touched_clock_hides_no_change(drop: Path, source: Callable[..., FileSource], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Same size, same inode, same mtime, and the hash of the content before is remembered."""
+    monkeypatch.setattr(files, "_CLOCK_STEP", timedelta(0))
+    (drop / "a.csv").write_text("a,b\n1,x\n")
+    time.sleep(0.02)
+    [before], seen = source().pending({}), (drop / "a.csv").stat()
+    (drop / "a.csv").write_text("a,b\n2,x\n")
+    os.utime(drop / "a.csv", ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    [after] = source().pending({})
+    assert after.version != before.version
+
+
+def test_a_file_that_changes_while_it_is_hashed_waits(
+    drop: Path, source: Callable[..., FileSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (drop / "a.csv").write_text("a,b\n1,")
+    usual = files.Hashed.finish
+
+    def slowly(hashed: files.Hashed) -> str:
+        version = usual(hashed)
+        (drop / "a.csv").write_text("a,b\n1,x\n")
+        return version
+
+    monkeypatch.setattr(files.Hashed, "finish", slowly)
+    assert not source().pending({})
+
+
 def test_a_content_hashed_within_a_step_of_the_clock_is_not_remembered(drop: Path, source: Callable[..., FileSource]) -> None:
     (drop / "a.csv").write_text("a,b\n1,x\n")
     source().pending({})
@@ -126,12 +153,18 @@ def test_a_marker_says_that_a_file_is_whole(drop: Path, source: Callable[..., Fi
     later = time.time() + 5
     os.utime(drop / "a[1].csv", (later, later))  # written again: the marker is of what was there before
     assert not names(one)
+    (drop / "done-b.csv").touch()
+    (drop / "b.csv").write_text("a,b\n1,x\n")
+    os.utime(drop / "done-b.csv", (later, later))
+    assert names(source("*.csv", complete=Complete(timedelta(0), "done-{name}"))) == ["b.csv"]
     per_folder = source("*/*.csv", complete=Complete(timedelta(0), "_SUCCESS"))
     (drop / "day").mkdir()
     (drop / "day" / "a.csv").write_text("a,b\n1,x\n")
     assert not names(per_folder)
     (drop / "day" / "_SUCCESS").touch()
     assert names(per_folder) == ["day/a.csv"]
+    os.utime(drop / "day" / "a.csv", (later, later))
+    assert not names(per_folder)
     assert not names(source("*", complete=Complete(timedelta(0), "{name}.done")), {})
 
 

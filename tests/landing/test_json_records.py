@@ -155,6 +155,7 @@ RECORDS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(RECORDS, st.booleans())
 def test_what_python_writes_comes_back(records: list[dict[str, Any]], ascii_only: bool) -> None:
     text = "".join(json.dumps(record, ensure_ascii=ascii_only) + "\n" for record in records)
@@ -192,7 +193,7 @@ LEAVES = (LongType(), StringType(), DoubleType(), BooleanType(), DateType(), Tim
 EVERY = contract(*(Column(name, kind) for name, kind in zip("abcdefg", LEAVES, strict=True)))
 
 
-@settings(max_examples=400)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(LINES, max_size=4), st.booleans(), st.booleans(), st.sampled_from(["", "\n"]))
 def test_chunks_are_read_as_their_lines_one_by_one(texts: list[str], closed: bool, required: bool, end: str) -> None:
     """The fast way over a chunk and the slow one over a value agree, whatever stands there."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyiceberg.types import (
     BinaryType,
@@ -165,21 +165,25 @@ def test_zoned_and_unzoned_moments_of_one_column_are_both_read() -> None:
     assert set(both) == {datetime(2024, 1, 1, tzinfo=UTC)}
 
 
+@settings(deadline=None)
 @given(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1)))
 def test_whole_numbers_come_back(numbers: list[int | None]) -> None:
     assert values(Column("c", LongType()), *[None if n is None else str(n) for n in numbers]) == numbers
 
 
+@settings(deadline=None)
 @given(st.lists(st.none() | st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**20), max_value=10**20, places=9)))
 def test_decimals_come_back_digit_by_digit(numbers: list[Decimal | None]) -> None:
     assert values(Column("c", DecimalType(38, 9)), *[None if n is None else str(n) for n in numbers]) == numbers
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False)))
 def test_doubles_come_back_bit_by_bit(numbers: list[float]) -> None:
     assert list(map(repr, values(Column("c", DoubleType()), *map(repr, numbers)))) == list(map(repr, numbers))
 
 
+@settings(deadline=None)
 @given(st.lists(st.datetimes(timezones=st.just(UTC)), min_size=1), st.sampled_from(["iso", "%Y%m%d%H%M%S%f", "%d/%m/%Y %H:%M:%S.%f%z"]))
 def test_moments_come_back(moments: list[datetime], form: str) -> None:
     options = {} if form == "iso" else {"format": form}
@@ -190,6 +194,7 @@ def test_moments_come_back(moments: list[datetime], form: str) -> None:
 TEXTS = st.text("0123456789+-.eExX_, ainfNT:Z", max_size=12)
 
 
+@settings(deadline=None)
 @given(
     st.lists(TEXTS, max_size=40),
     st.sampled_from([LongType(), DoubleType(), DecimalType(9, 2), BooleanType(), DateType(), TimestamptzType()]),
