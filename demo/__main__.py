@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings()
         _take_over(settings)
-        with _platform(settings, options.port, stop) as platform:
+        with _platform(settings, options.port, stop, screen) as platform:
             passed = _tell_story(settings, platform, options, screen, stop)
             if options.exit:
                 screen.say("The platform stops here; without EXIT=1 it goes on, and its UI shows all this.")
@@ -94,7 +94,7 @@ def _take_over(settings: Settings) -> None:
 
 
 @contextmanager
-def _platform(settings: Settings, port: int, stop: threading.Event) -> Iterator[Platform]:
+def _platform(settings: Settings, port: int, stop: threading.Event, screen: Screen) -> Iterator[Platform]:
     """The platform of `sdp up` in a thread; its lines go to a log, its failure is raised here."""
     log = logs_folder(settings) / "platform.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -120,6 +120,7 @@ def _platform(settings: Settings, port: int, stop: threading.Event) -> Iterator[
         yield platform
     finally:
         ended.set()
+        screen.say("Stopping the platform; what is at work commits what it has ...")
         thread.join()
     if failure:
         raise failure[0]

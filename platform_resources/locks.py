@@ -34,7 +34,7 @@ def hold(folder: Path, name: str, run_id: str) -> Iterator[None]:
             file.seek(0)
             raise PlatformError(
                 "already-running",
-                f"{name} is already at work in run {file.read().strip() or 'unknown'}.",
+                f"{name.partition(':')[2] or name} is already at work in run {file.read().strip() or 'unknown'}.",
                 "Wait for that run to end or cancel it.",
             )
         file.truncate(0)

@@ -16,7 +16,7 @@ from platform_resources.locks import hold, holder
 def test_the_holder_is_named_and_the_second_refused(tmp_path: Path) -> None:
     with hold(tmp_path, "drain:a/b", "run-1"):
         assert holder(tmp_path, "drain:a/b") == "run-1"
-        with pytest.raises(PlatformError, match=r"drain:a/b is already at work in run run-1\."), hold(tmp_path, "drain:a/b", "run-2"):
+        with pytest.raises(PlatformError, match=r"^a/b is already at work in run run-1\."), hold(tmp_path, "drain:a/b", "run-2"):
             pass
     assert holder(tmp_path, "drain:a/b") is None
 

@@ -50,11 +50,16 @@ class Outcome:
     told: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def remedy(self) -> str:
+        """Where to look; nowhere for a run that another one kept from its work, which the sentence names."""
+        return "" if self.code == "already-running" else f"The run is {self.run_id}."
+
+    @property
     def error(self) -> dict[str, Any] | None:
         """Why it failed, as the JSON of every command has it; None for a run that did not."""
         if self.fault is None:
             return None
-        return {"code": self.code, "message": self.fault, "remedy": f"The run is {self.run_id}.", "file": "", "line": 0, **self.told}
+        return {"code": self.code, "message": self.fault, "remedy": self.remedy, "file": "", "line": 0, **self.told}
 
 
 def execute(settings: Settings, contract: Contract, *, tags: Mapping[str, str], config: Mapping[str, Any]) -> Outcome:

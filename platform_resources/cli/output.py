@@ -299,7 +299,9 @@ def draw_records(target: Console, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def _in_full(value: Any) -> str:
     """A value for people with nothing rounded away, up to `_LONGEST` characters."""
-    text = repr(value) if isinstance(value, float) else iso(value) if isinstance(value, datetime) else human(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return repr(value)  # an integer may be an id, which nobody can look up with separators in it
+    text = iso(value) if isinstance(value, datetime) else human(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text):,} characters)"
 
 
@@ -356,10 +358,11 @@ def progress(description: str, *, total: float | None = None) -> Iterator[Callab
         yield _ignore
         return
     with _bar(total) as bar:
-        task = bar.add_task(description, total=total)
+        task = bar.add_task(description, total=total, count="")
 
         def advance(by: float = 1, text: str | None = None) -> None:
-            bar.update(task, advance=by, **({"description": text} if text else {}))  # type: ignore[arg-type]
+            count = bar.tasks[0].completed + by
+            bar.update(task, advance=by, count=f"{count:,.0f}" if count else "", **({"description": text} if text else {}))  # type: ignore[arg-type]
 
         yield advance
 
@@ -372,5 +375,5 @@ def _bar(total: float | None) -> Progress:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = [SpinnerColumn(), TextColumn("{task.description}")]
-    columns += [BarColumn(), MofNCompleteColumn()] if total is not None else [TextColumn("{task.completed:,.0f}")]
+    columns += [BarColumn(), MofNCompleteColumn()] if total is not None else [TextColumn("{task.fields[count]}")]
     return Progress(*columns, TimeElapsedColumn(), console=console(stderr=True), transient=True)

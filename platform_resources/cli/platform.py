@@ -25,13 +25,12 @@ def up_command(port: int) -> None:
     Everything listens on loopback only. A domain added to workspace.yaml, or a changed contract or transform, is taken in while it
     runs. Each process has its log under SDP_HOME/logs.
     """
-    from platform_resources.stack.platform import Platform, logs_folder
+    from platform_resources.stack.platform import Platform
 
     settings = load_settings()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    click.echo(f"State lies in {settings.home}, logs in {logs_folder(settings)}. Ctrl-C stops.")
     Platform(settings, port=port, report=click.echo).run(stop)
 
 

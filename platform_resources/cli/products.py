@@ -85,8 +85,8 @@ def _draw_rows(console: Console, table: pa.Table, limit: int) -> None:
     numeric = [pa.types.is_integer(f.type) or pa.types.is_floating(f.type) or pa.types.is_decimal(f.type) for f in table.schema]
     names = list(rows[0]) if rows else table.column_names
     cells = [list(row.values()) for row in rows]
-    if rows and not fits(names, cells, console.width):
-        draw_records(console, rows)
+    if not fits(names, cells, console.width):
+        draw_records(console, rows) if rows else console.print(f"No row; the columns are {', '.join(names)}.", soft_wrap=True)
     else:
         draw_table(console, [Col(name, right=right) for name, right in zip(names, numeric, strict=True)], cells)
     more = table.num_rows - len(rows)

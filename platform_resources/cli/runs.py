@@ -26,15 +26,22 @@ if TYPE_CHECKING:
 
 @click.command("ingest", cls=Command, reads_tables=True)
 @click.argument("product")
-@click.option("--until-idle", "until", flag_value="end", default="end", help="Stop at the log's end as it is now (the default).")
-@click.option("--follow", "until", flag_value="stopped", help="Go on until Ctrl-C, keeping the watermark fresh.")
+@click.option("--until-idle", is_flag=True, help="Stop at the log's end as it is now (the default).")
+@click.option("--follow", is_flag=True, help="Go on until Ctrl-C, keeping the watermark fresh.")
 @click.option("--skip-check", "skip", multiple=True, metavar="NAME", help="Do not stop at this check (recorded); may be repeated.")
 @click.option("--partition", metavar="P", help="Land this slice, or KEY..KEY, again; of a product with slices, e.g. 2026-01-01.")
 @click.option("--recreate", is_flag=True, help="Drop the tables of a draft first and take everything in from the beginning.")
 @click.option("--accept-loss", is_flag=True, help="Go on behind events that the log's retention deleted unread (recorded).")
 @json_option
 def ingest_command(
-    product: str, until: str, skip: tuple[str, ...], partition: str | None, recreate: bool, accept_loss: bool, as_json: bool
+    product: str,
+    until_idle: bool,
+    follow: bool,
+    skip: tuple[str, ...],
+    partition: str | None,
+    recreate: bool,
+    accept_loss: bool,
+    as_json: bool,
 ) -> None:
     """Take in what has come for PRODUCT (domain/product): drain its stream, or land its files, dumps, tables or pages. It is what the
     sensor starts, in the foreground, recorded in Dagster.
@@ -43,6 +50,8 @@ def ingest_command(
     """
     from platform_resources.cli.foreground import execute
 
+    if until_idle and follow:
+        raise click.UsageError("--until-idle ends and --follow goes on: give one of them.")
     settings = load_settings()
     contract = Registry.load(settings.project).get(product)
     if not (contract.is_stream or contract.lands):
@@ -50,7 +59,7 @@ def ingest_command(
             "not-a-stream", f"{contract.key} does not come from a stream, so there is nothing to ingest.", f"Use `sdp run {contract.key}`."
         )
     _known_checks(contract, skip)
-    _refuse_unfit(contract, follow=until == "stopped", accept_loss=accept_loss, partition=partition)
+    _refuse_unfit(contract, follow=follow, accept_loss=accept_loss, partition=partition)
     lock = drain_lock(contract.key)
     _refuse_if_busy(settings, contract, lock)
     if recreate:
@@ -63,7 +72,7 @@ def ingest_command(
         _raise_fault(outcome)
         return
     op = drain_op(contract.domain, contract.key if contract.loud else None)
-    config = drain_config(op, until=until, skip_checks=skip, accept_loss=accept_loss)
+    config = drain_config(op, until="stopped" if follow else "end", skip_checks=skip, accept_loss=accept_loss)
     with _events_left(settings, contract):
         outcome = execute(settings, contract, tags=drain_tags([contract.key]), config=config)
     report = outcome.observed.get(REPORT)
@@ -257,4 +266,4 @@ def _raise_fault(outcome: Outcome) -> None:
     if outcome.status == "canceled":
         raise click.Abort(f"{outcome.fault} [{outcome.code}]")
     if outcome.fault is not None:
-        raise PlatformError(outcome.code, outcome.fault, f"The run is {outcome.run_id}.")
+        raise PlatformError(outcome.code, outcome.fault, outcome.remedy)

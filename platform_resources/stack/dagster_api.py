@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ LOADED = "loaded"
 
 _LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus
   locationOrLoadError { __typename ... on PythonError { message causes { message } } } } } } }"""
+_OUR_CLASS = re.compile(r"^platform_resources(\.\w+)+: ")
 _RELOAD_LOCATION = "mutation($name: String!) { reloadRepositoryLocation(repositoryLocationName: $name) { __typename } }"
 _RELOAD_WORKSPACE = "mutation { reloadWorkspace { __typename } }"
 
@@ -45,8 +47,8 @@ def locations(url: str) -> dict[str, str]:
 def _state(entry: Mapping[str, Any]) -> str:
     outcome = entry["locationOrLoadError"] or {}
     if outcome.get("__typename") == "PythonError":
-        # Dagster wraps what went wrong; the innermost cause is the sentence that helps.
-        words = [str(cause["message"]).strip() for cause in (outcome, *outcome.get("causes", []))]
+        # Dagster wraps what went wrong; the innermost cause is the sentence that helps. Before ours it puts the name of our class.
+        words = [_OUR_CLASS.sub("", str(cause["message"]).strip()) for cause in (outcome, *outcome.get("causes", []))]
         return next(filter(None, reversed(words)), "error")
     return LOADED if entry["loadStatus"] == "LOADED" and outcome else "loading"
 

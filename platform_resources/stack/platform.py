@@ -110,6 +110,7 @@ class Platform:
         """
         self._stopping = stop
         with _alone(self.settings):
+            self.report(f"State lies in {self.settings.home}, logs in {logs_folder(self.settings)}. Ctrl-C stops.")
             end_leftovers(self.settings)
             try:
                 self._start()

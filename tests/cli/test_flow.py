@@ -282,12 +282,27 @@ def test_a_derived_product_lags_by_the_rows_its_inputs_gained(weather: Project) 
     assert daily["lag_events"] == 1
 
 
+def test_an_answer_without_rows_names_its_columns_whole(weather: Project) -> None:
+    names = [f"a_column_of_a_long_name_{number}" for number in range(9)]
+    said = weather.ok("query", f"select {', '.join(f'1 as {name}' for name in names)} where false")
+    assert said.splitlines() == [f"No row; the columns are {', '.join(names)}.", "0 rows"]
+
+
+def test_following_and_ending_are_not_both_asked_for(weather: Project) -> None:
+    result = weather.sdp("ingest", "weather/reading", "--follow", "--until-idle")
+    assert result.exit_code == 2 and "give one of them" in result.stderr
+
+
 def test_a_run_at_work_is_named(weather: Project) -> None:
     with hold(load_settings().locks_path, "drain:weather/reading", "run-4711"):
         said = weather.refused("ingest", "weather/reading")
     assert said == "weather/reading is already at work in run run-4711. Wait for that run to end, or cancel it in the UI. [already-running]"
     with hold(load_settings().locks_path, "run:weather/daily", "run-4712"):
         assert "run run-4712" in weather.refused("run", "weather/daily", "--recompute")
+        with pytest.MonkeyPatch.context() as patch:  # it took the lock between our look and our start
+            patch.setattr("platform_resources.cli.runs._refuse_if_busy", lambda *_: None)
+            said = weather.refused("run", "weather/daily", "--recompute")
+        assert said == "weather/daily is already at work in run run-4712. Wait for that run to end or cancel it. [already-running]"
 
 
 @pytest.mark.parametrize("partition", ["2026-01-01", "nonsense", ""])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import time as time_out
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from platform_resources.cli import cli
-from platform_resources.cli.output import Col, arrow_rows, draw_table, duration, human, iso, plain, write_json
+from platform_resources.cli.output import Col, arrow_rows, draw_records, draw_table, duration, human, iso, plain, progress, write_json
 from platform_resources.stack.service import ServiceStatus
 
 
@@ -121,6 +122,27 @@ def test_cells_are_short_and_on_one_line() -> None:
     assert human(None) == "-"
     assert human({"a": Decimal("1.0")}) == '{"a": "1.0"}'
     assert [duration(s) for s in (None, 4, 150, 3 * 3600, 86_400 * 3)] == ["-", "4 s", "2 min", "3 h", "3 d"]
+
+
+def test_a_row_that_is_turned_shows_integers_as_they_are() -> None:
+    out = io.StringIO()
+    draw_records(Console(file=out, width=60), [{"page_id": 6380515, "share": 0.25, "minor": True}])
+    assert [line.split() for line in out.getvalue().splitlines()[1:]] == [["page_id", "6380515"], ["share", "0.25"], ["minor", "yes"]]
+
+
+def test_progress_counts_only_what_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(out, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr", out)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress("computing a/b"):
+        time_out.sleep(0.3)
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
+    assert "computing a/b" in shown and re.search(r"computing a/b\s+0\s", shown) is None
+    with progress("producing") as advance:
+        advance(1_500)
+        time_out.sleep(0.3)
+    assert "1,500" in out.getvalue()
 
 
 def test_a_process_id_is_plain_digits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

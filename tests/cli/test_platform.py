@@ -113,6 +113,7 @@ def test_a_platform_follows_its_project_and_leaves_nothing_behind(up: Up) -> Non
     assert now is not None
     assert second.returncode == 1
     assert f"A platform is already running on {up.project.home} at {now.url} (process {up.process.pid})." in second.stderr
+    assert second.stdout == ""
 
     # Nothing listens on anything but loopback.
     port = int(now.url.rpartition(":")[2])
@@ -210,6 +211,16 @@ def test_ending_reaches_every_descendant_even_a_stubborn_one(tmp_path: Path, mon
     until(lambda: (tmp_path / "log").read_text().strip(), 10, "its child runs")
     end_groups([child])
     assert not child.group_alive
+
+
+def test_a_location_that_refuses_itself_is_told_in_its_own_words() -> None:
+    wrapped = {"__typename": "PythonError", "message": "dagster.DagsterUserCodeLoadError: wrapped\n"}
+    for message, said in (
+        ("platform_resources.errors.PlatformError: The contract is broken. Mend it.\n", "The contract is broken. Mend it."),
+        ("ValueError: not yet\n", "ValueError: not yet"),
+    ):
+        entry = {"loadStatus": "LOADED", "locationOrLoadError": {**wrapped, "causes": [{"message": message}]}}
+        assert dagster_api._state(entry) == said
 
 
 def test_a_busy_port_gives_the_next_one() -> None:
