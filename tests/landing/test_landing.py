@@ -151,9 +151,10 @@ def test_a_key_twice_in_a_merged_file_refuses_the_file(shop: Shop) -> None:
     assert shop.rows() == [(2, "new")]
 
 
-def test_a_second_landing_is_fenced_and_writes_nothing(shop: Shop) -> None:
+@pytest.mark.parametrize("bad", [[], [BAD]])
+def test_a_second_landing_is_fenced_and_writes_nothing(shop: Shop, bad: list[str]) -> None:
     """Two runs see the same file; the one that commits second must not land it again."""
-    shop.files["a.csv"] = [(1, "new"), BAD]
+    shop.files["a.csv"] = [(1, "new"), *bad]
     first = shop.drops.read
     ran = []
 
@@ -166,7 +167,7 @@ def test_a_second_landing_is_fenced_and_writes_nothing(shop: Shop) -> None:
     shop.drops.read = read  # type: ignore[assignment, method-assign]
     report = shop.land(run_id="overtaken")
     assert (report.superseded, report.commits) == (True, 0)
-    assert (shop.rows(), shop.aside()) == ([(1, "new")], [("a.csv", 2, "type-mismatch")])
+    assert (shop.rows(), shop.aside()) == ([(1, "new")], [("a.csv", 2, "type-mismatch") for _ in bad])
 
 
 def test_a_product_that_does_not_land_is_told_so(shop: Shop) -> None:
