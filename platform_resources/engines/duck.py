@@ -80,16 +80,19 @@ def session(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
 def store_fault(error: BaseException) -> StoreError | None:
     """What an error of a query says of the object store, told as the platform's own reader tells it; None for any other error.
 
-    Whoever takes a query's error for a fault of the query asks here first. Errors come from DuckDB itself, or as text under a type of
-    Arrow's own where rows are streamed. A file that is not there (404) is no fault of the store.
+    Whoever takes a query's error for a fault of the query asks here first. Errors come from DuckDB itself, as text under a type of Arrow's
+    own where rows are streamed, or from Polars. A file that is not there (404) is no fault of the store.
     """
     text = str(error)
-    if not isinstance(error, duckdb.Error) and not (isinstance(error, OSError | pa.ArrowException) and text.startswith(_STREAMED)):
+    if isinstance(error, duckdb.Error) or (isinstance(error, OSError | pa.ArrowException) and text.startswith(_STREAMED)):
+        asked, status = _ASKED.search(text), _STATUS.search(text)
+    elif text.startswith(_OF_POLARS):
+        asked, status = _ASKED_BY_POLARS.search(text), _STATUS_TO_POLARS.search(text)
+    else:
         return None
-    asked = _ASKED.search(text)
     if asked is None:
         return None
-    location, status = asked["url"].partition("?")[0], _STATUS.search(text)
+    location = asked["url"].partition("?")[0]
     if status is None:
         return unreachable(location, asked["reason"] or "the answer broke off")
     fault = refusal(location, int(status[1]), status[1])
@@ -113,6 +116,9 @@ def store_faults_told() -> Iterator[None]:
 
 _STREAMED = ("HTTP Error: ", "IO Error: ")
 _ASKED = re.compile(r"(?:(?:(?:IO|HTTP) Error: |\")(?P<reason>[^:\"\n]*) error for )?HTTP (?:GET|HEAD|POST|PUT)[a-z ]* '(?P<url>[^']+)'")
+_OF_POLARS = "object-store error: "
+_ASKED_BY_POLARS = re.compile(r"Error performing [A-Z]+ (?P<url>\S+) .*? - (?P<reason>[^(\n]*[^(\s])")
+_STATUS_TO_POLARS = re.compile(r"status code: (\d{3})\b")
 _STATUS = re.compile(r"\bHTTP (\d{3})\b")
 
 

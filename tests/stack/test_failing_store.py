@@ -6,8 +6,10 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import polars as pl
 import pyarrow as pa
 import pytest
 from pydantic import SecretStr
@@ -225,6 +227,20 @@ def test_duckdb_without_a_server_is_told_as_one_that_is_away(store: Store, tmp_p
     with pytest.raises(StoreError) as caught:
         read_by_duckdb(store, tmp_path, "plain", "http://127.0.0.1:1")
     assert caught.value.code == "store-unreachable" and "connect" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "says"),
+    [(status(503), "store-unreachable", "503"), (status(403), "store-refused", "403"), (reset, "store-unreachable", "error sending")],
+    ids=["503", "403", "reset"],
+)
+def test_an_error_of_polars_is_the_stores(store: Store, answer: Answer, code: str, says: str) -> None:
+    store.answer = answer
+    options: dict[str, Any] = {**ObjectStore(store.url, access_key=SecretStr("k"), secret_key=SecretStr("s")).polars(), "max_retries": 1}
+    with pytest.raises(Exception, match="object-store error") as caught:
+        pl.scan_parquet(DATA, storage_options=options).collect()
+    told = store_fault(caught.value)
+    assert told is not None and told.code == code and says in told.message and "/lake/w/a.parquet" in told.message
 
 
 def test_duckdb_waits_as_long_as_boto3(store: Store, tmp_path: Path) -> None:
