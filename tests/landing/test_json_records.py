@@ -193,7 +193,7 @@ LEAVES = (LongType(), StringType(), DoubleType(), BooleanType(), DateType(), Tim
 EVERY = contract(*(Column(name, kind) for name, kind in zip("abcdefg", LEAVES, strict=True)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(LINES, max_size=4), st.booleans(), st.booleans(), st.sampled_from(["", "\n"]))
 def test_chunks_are_read_as_their_lines_one_by_one(texts: list[str], closed: bool, required: bool, end: str) -> None:
     """The fast way over a chunk and the slow one over a value agree, whatever stands there."""
