@@ -15,7 +15,9 @@ import pytest
 from pydantic import SecretStr
 
 from platform_resources import object_store
-from platform_resources.config import Settings
+from platform_resources.config import SOURCE_ROOT, Settings
+from platform_resources.contracts.registry import Registry
+from platform_resources.engines.audit import audit_relation
 from platform_resources.engines.duck import connect, session, store_fault
 from platform_resources.lakehouse import file_io
 from platform_resources.lakehouse.file_io import BODY_ATTEMPTS, S3File, StoreError
@@ -221,6 +223,18 @@ def test_duckdb_asks_as_often_as_boto3_and_its_error_is_the_stores(
     assert caught.value.code == code and says in caught.value.message and "/lake/w/a.parquet" in caught.value.message
     if code == "store-unreachable":
         assert max(map(store.requests.count, ("HEAD", "GET"))) == ATTEMPTS
+
+
+def test_a_store_that_is_away_fails_no_check(store: Store, tmp_path: Path) -> None:
+    """The run is repeated; a check that had failed would refuse the write, and its owner would get a mail."""
+    settings = Settings(home=tmp_path, warehouse="s3://lake/w", s3_endpoint=store.url, s3_access_key="key", s3_secret_key="s3cr3t")
+    contracts = Registry.load(SOURCE_ROOT).contracts.values()
+    checked = {kind: (one, check) for one in contracts for check in one.checks for kind in [check.metric == "sql"]}
+    assert checked.keys() == {True, False}  # by a query of its own, and in the common scan
+    for contract, check in checked.values():
+        with pytest.raises(StoreError) as caught, session(settings) as con:
+            audit_relation(con, f"read_parquet('{DATA}')", [check], contract)
+        assert caught.value.code == "store-unreachable"
 
 
 def test_duckdb_without_a_server_is_told_as_one_that_is_away(store: Store, tmp_path: Path) -> None:
