@@ -60,6 +60,9 @@ snapshot: install  ## renew the reviewed snapshot of all asset specs
 bench: install  ## ratios against the limit and the peers, printed as tables
 	@$(BIN)/python -m bench.lakehouse
 	@$(BIN)/python -m bench.ingestion
+	@$(BIN)/python -m bench.landing
+	@$(BIN)/python -m bench.dumps
+	@$(BIN)/python -m bench.tables
 
 clean:  ## remove the environment, caches and local state
 	rm -rf $(VENV) .sdp *.egg-info build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
