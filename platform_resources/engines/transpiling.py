@@ -442,7 +442,10 @@ def _meeting(node: exp.Expr) -> Iterator[list[exp.Expr | None]]:
 
 
 def _meets(node: exp.Expr) -> _Fault | None:
-    """Values of several types that come together: each engine has its own way of bringing some of them to one."""
+    """Values of several types that come together: each engine has its own way of bringing some of them to one.
+
+    Asked when all else is known: types can be told only of what is.
+    """
     for given in _meeting(node):
         values = [value for value in given if value is not None and not isinstance(value.unnest(), exp.Null)]
         kinds = {_kind(value) for value in values}
@@ -515,7 +518,7 @@ def portability_problems(text: str, schemas: Mapping[str, Schema], file: str) ->
     tree = parse_query(text, file=file)
     try:
         analysed = _analysed(tree, schemas)
-        problems = dict.fromkeys(_problems(analysed, file))
+        problems = dict.fromkeys(_problems(analysed, file, _fault)) or dict.fromkeys(_problems(analysed, file, _meets))
         if not problems:
             _spark_text(analysed, {})
     except Exception as error:  # noqa: BLE001 - sqlglot raises many kinds; whatever it cannot analyse or say is not known to be alike
@@ -552,11 +555,11 @@ def _spark_text(analysed: exp.Expr, names: Mapping[str, str]) -> str:
     return str(tree.sql(dialect="spark", identify=True, comments=False, unsupported_level=ErrorLevel.RAISE))
 
 
-def _problems(tree: exp.Expr, file: str) -> Iterator[Problem]:
+def _problems(tree: exp.Expr, file: str, judge: Callable[[exp.Expr], _Fault | None]) -> Iterator[Problem]:
     line = 1
     for node in tree.walk():
         line = int(next((inner.meta["line"] for inner in node.walk() if inner.meta.get("line")), line))
-        fault = _fault(node)
+        fault = judge(node)
         if fault is not None:
             said, remedy = fault
             yield Problem(file, line, CODE, f"Spark answers {_shown(node)} otherwise than DuckDB: {said}.", remedy)
@@ -564,7 +567,7 @@ def _problems(tree: exp.Expr, file: str) -> Iterator[Problem]:
 
 def _fault(node: exp.Expr) -> _Fault | None:
     rule = _RULES.get(type(node))
-    return (rule(node) if rule is not None else None) or _unknown(node) or _meets(node)
+    return (rule(node) if rule is not None else None) or _unknown(node)
 
 
 def _unknown(node: exp.Expr) -> _Fault | None:
