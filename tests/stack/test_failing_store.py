@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pydantic import SecretStr
 
@@ -18,7 +19,7 @@ from platform_resources import object_store
 from platform_resources.config import SOURCE_ROOT, Settings
 from platform_resources.contracts.registry import Registry
 from platform_resources.engines.audit import audit_relation
-from platform_resources.engines.duck import connect, session, store_fault
+from platform_resources.engines.duck import connect, session, store_fault, store_faults_told
 from platform_resources.lakehouse import file_io
 from platform_resources.lakehouse.file_io import BODY_ATTEMPTS, S3File, StoreError
 from platform_resources.object_store import ATTEMPTS, ObjectStore
@@ -225,16 +226,31 @@ def test_duckdb_asks_as_often_as_boto3_and_its_error_is_the_stores(
         assert max(map(store.requests.count, ("HEAD", "GET"))) == ATTEMPTS
 
 
-def test_a_store_that_is_away_fails_no_check(store: Store, tmp_path: Path) -> None:
-    """The run is repeated; a check that had failed would refuse the write, and its owner would get a mail."""
-    settings = Settings(home=tmp_path, warehouse="s3://lake/w", s3_endpoint=store.url, s3_access_key="key", s3_secret_key="s3cr3t")
+def test_a_store_that_is_away_while_a_check_is_measured_fails_no_check(store: Store, tmp_path: Path) -> None:
+    """The run is repeated. A check that had failed would refuse the write, and its owner would get a mail."""
     contracts = Registry.load(SOURCE_ROOT).contracts.values()
-    checked = {kind: (one, check) for one in contracts for check in one.checks for kind in [check.metric == "sql"]}
-    assert checked.keys() == {True, False}  # by a query of its own, and in the common scan
-    for contract, check in checked.values():
-        with pytest.raises(StoreError) as caught, session(settings) as con:
+    contract, check = next((one, check) for one in contracts for check in one.checks if check.metric != "sql")
+    with pa.BufferOutputStream() as out:
+        pq.write_table(pa.table({"n": [1, 2]}), out)
+        content = out.getvalue().to_pybytes()
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if len(store.requests) <= ATTEMPTS:
+            send(handler, 503)
+        elif handler.command == "HEAD" or "Range" not in handler.headers:
+            send(handler, 200, content)
+        else:
+            first, _, last = handler.headers["Range"].removeprefix("bytes=").partition("-")
+            part = content[int(first) : int(last) + 1]
+            send(handler, 206, part, Content_Range=f"bytes {first}-{int(first) + len(part) - 1}/{len(content)}")
+
+    store.answer = answer
+    settings = Settings(home=tmp_path, warehouse="s3://lake/w", s3_endpoint=store.url, s3_access_key="key", s3_secret_key="s3cr3t")
+    with session(settings) as con:
+        with pytest.raises(StoreError) as caught, store_faults_told():
             audit_relation(con, f"read_parquet('{DATA}')", [check], contract)
-        assert caught.value.code == "store-unreachable"
+        assert con.execute(f"SELECT count(*) FROM read_parquet('{DATA}')").fetchall() == [(2,)]  # it is back
+    assert caught.value.code == "store-unreachable"
 
 
 def test_duckdb_without_a_server_is_told_as_one_that_is_away(store: Store, tmp_path: Path) -> None:
