@@ -76,7 +76,7 @@ def test_every_table_of_every_product_is_maintained() -> None:
     registry = Registry.load(SOURCE_ROOT)
     found = {target.identifier: target.policy for target in maintained_tables(registry)}
     assert set(found) == {one.identifier for one in registry.contracts.values()} | {
-        one.quarantine_identifier for one in registry.contracts.values() if one.is_stream
+        one.quarantine_identifier for one in registry.contracts.values() if one.is_stream or one.lands
     }
     assert found["mediawiki.recentchange"].aging == ("meta.dt", "_log_time")
     assert found["mediawiki.recentchange__quarantine"].aging == ("_log_time",)
