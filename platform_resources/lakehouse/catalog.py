@@ -353,25 +353,11 @@ class Lakehouse:
         existing = self.table(definition.identifier)
         if existing is not None:
             return existing
-        namespace = definition.identifier.rpartition(".")[0]
         with suppress(NamespaceAlreadyExistsError, IntegrityError):
-            self.catalog.create_namespace(namespace)
-        properties = managed_properties(definition)
-        staged = self.catalog.create_table_transaction(
-            definition.identifier,
-            definition.schema,
-            location=f"{self.settings.warehouse_uri}/{definition.identifier.replace('.', '/')}",
-            partition_spec=definition.partition_spec,
-            sort_order=definition.sort_order,
-            properties=properties,
-        )
-        transaction = StagingTransaction.of(staged)
-        with Append(operation=Operation.APPEND, transaction=transaction, io=transaction.io) as append:
-            pass
+            self.catalog.create_namespace(definition.identifier.rpartition(".")[0])
         try:
-            transaction.commit_creation()
-        except (TableAlreadyExistsError, CommitFailedException):
-            append.abandon()
+            self._create(definition)
+        except (TableAlreadyExistsError, CommitFailedException):  # another made it, at any moment of this
             existing = self.table(definition.identifier)
             if existing is None:
                 raise
@@ -380,6 +366,24 @@ class Lakehouse:
         if created is None:  # dropped in the same moment: the caller's next step says so
             raise NoSuchTableError(definition.identifier)
         return created
+
+    def _create(self, definition: TableDefinition) -> None:
+        staged = self.catalog.create_table_transaction(
+            definition.identifier,
+            definition.schema,
+            location=f"{self.settings.warehouse_uri}/{definition.identifier.replace('.', '/')}",
+            partition_spec=definition.partition_spec,
+            sort_order=definition.sort_order,
+            properties=managed_properties(definition),
+        )
+        transaction = StagingTransaction.of(staged)
+        with Append(operation=Operation.APPEND, transaction=transaction, io=transaction.io) as append:
+            pass
+        try:
+            transaction.commit_creation()
+        except (TableAlreadyExistsError, CommitFailedException):
+            append.abandon()
+            raise
 
     def commit_updates(
         self, table: Table, updates: tuple[TableUpdate, ...], requirements: tuple[TableRequirement | LocalRequirement, ...]

@@ -49,6 +49,13 @@ def append(lakehouse: Lakehouse, definition: Any, *values: tuple[Any, ...], run:
     return publish(stage_append(lakehouse, definition, rows(definition, *values), Stamp(run, **stamp)))
 
 
+def test_a_table_that_another_made_in_the_same_moment_is_taken(lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = lakehouse.create(ORDERS)
+    looked = iter([None])  # what this one saw before the other came
+    monkeypatch.setattr(lakehouse, "table", lambda name: next(looked, made))
+    assert lakehouse.create(ORDERS).metadata.table_uuid == made.metadata.table_uuid
+
+
 def test_a_new_table_has_an_empty_first_snapshot_and_reads_empty(lakehouse: Lakehouse, con: duckdb.DuckDBPyConnection) -> None:
     table = lakehouse.create(ORDERS)
     assert len(table.metadata.snapshots) == 1
