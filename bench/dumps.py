@@ -25,8 +25,7 @@ import pyarrow as pa
 from pyarrow import csv
 from pyiceberg.types import BooleanType, DoubleType, LongType, StringType, TimestamptzType
 
-from bench.cases.writing import resident_mb
-from bench.harness import Result, compare, interleaved, report
+from bench.harness import Result, compare, interleaved, report, resident_mb
 from bench.peers import dump_readers
 from platform_resources.contracts.model import Column, Contract, SourceSpec
 from platform_resources.contracts.sources import SqlDumpOptions, XmlDumpOptions

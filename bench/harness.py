@@ -57,6 +57,15 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
+def resident_mb(field: str) -> float:
+    """Resident memory of this process: `VmRSS`, what is resident now, or `VmHWM`, what was at most.
+
+    Not `ru_maxrss` of getrusage(2): a new program inherits that from the process which started it.
+    """
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) / 1e3
+
+
 def interleaved(
     things: Mapping[str, Callable[[], object]],
     repetitions: int,

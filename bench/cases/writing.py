@@ -29,7 +29,7 @@ from pyiceberg.table import Table
 import io_managers.iceberg as iceberg_io
 from bench.cases import Case, Options, settings_of, skipped
 from bench.edits import Order, batches, days, reader
-from bench.harness import Result, compare, interleaved, ratio
+from bench.harness import Result, compare, interleaved, ratio, resident_mb
 from bench.project import BUCKETS, BY_DAY, BY_DAY_AND_BUCKET, PLAIN, write_project
 from platform_resources.config import Settings
 from platform_resources.contracts.iceberg import TableDefinition, table_definition
@@ -326,12 +326,6 @@ def peak_memory(options: Options, product: str, order: Order) -> dict[str, float
     if done.returncode:
         raise RuntimeError(done.stderr)
     return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
-def resident_mb(field: str) -> float:
-    """`VmRSS`, what is resident now, or `VmHWM`, what was at most."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1]) / 1e3
 
 
 def _write_measured(folder: str, store: Any, product: str, order: Order, rows: int) -> dict[str, float]:

@@ -496,7 +496,8 @@ def test_a_session_can_write_nothing(server: Server) -> None:
 
 
 PEAK = """
-import resource, sys
+import sys
+from bench.harness import resident_mb
 from platform_resources.config import Settings
 from platform_resources.landing.database import DatabaseSource
 from tests.landing.server_contracts import server_contract
@@ -506,9 +507,9 @@ source = DatabaseSource(contract, Settings(connections={"shop": sys.stdin.read()
 (delivery,) = source.pending({})
 before = rows = size = 0
 for block in source.read(delivery):
-    before = before or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = before or resident_mb('VmHWM')
     rows, size = rows + len(block.rows), size + block.rows.nbytes
-print(rows, size >> 20, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+print(rows, size >> 20, int(resident_mb('VmHWM') - before))
 """
 
 

@@ -20,10 +20,11 @@ pytestmark = pytest.mark.storm
 LIMIT_MB = 400  # of which interpreter and libraries take some 150
 SIZE_MB = 1_000
 READ = """
-import resource, sys
+import sys
 from datetime import timedelta
 from pathlib import Path
 from pyiceberg.types import LongType, StringType
+from bench.harness import resident_mb
 from platform_resources.config import Settings
 from platform_resources.contracts.model import Column, Contract, SourceSpec
 from platform_resources.contracts.sources import Complete, FilesOptions
@@ -38,7 +39,7 @@ source = FileSource(contract, Settings(home=Path(folder) / "home", connections={
 rows = refused = 0
 for block in source.read(delivery):
     rows, refused = rows + len(block.rows), refused + len(block.refused)
-print(rows, refused, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(rows, refused, int(resident_mb('VmHWM')))
 """
 TEXT = "text " * 20
 ROWS = SIZE_MB * 1_000_000 // 115

@@ -104,7 +104,7 @@ def test_a_dump_of_a_gigabyte_lands_in_bounded_memory(tmp_path: Path, kind: str,
 
 
 if __name__ == "__main__":
-    from bench.cases.writing import resident_mb
+    from bench.harness import resident_mb
 
     landed = Wiki(Path(sys.argv[1]), sys.argv[2], *(HISTORY if sys.argv[2] == "xml_dump" else PAGE)).land()
     print(landed.inserted, int(resident_mb("VmHWM")))
