@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from bench.pageviews import CHAIN
 from demo.webrequests import STREAM, View, generate
 from platform_resources.config import SOURCE_ROOT
 from platform_resources.contracts.iceberg import table_definition
@@ -21,16 +22,6 @@ from platform_resources.errors import PlatformError
 from platform_resources.sourcing import source
 from tests.products.conftest import World, world_of  # noqa: F401 - a fixture
 
-CHAIN = (
-    "pageview",
-    "automated_actor",
-    "pageview_hourly",
-    "pageview_per_article",
-    "pageview_top",
-    "pageview_by_country",
-    "pageview_agent",
-    "browser_daily",
-)
 REQUESTS = 9_000
 
 
