@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
 from platform_resources.config import Settings
 from platform_resources.errors import PlatformError
-from platform_resources.stack.service import Service, as_user, give_to, own_secret, write_private
+from platform_resources.stack.service import Service, give_to, make_data, own_secret, write_private
 
 USER, DATABASE = "sdp", "sdp"
 _FOLDERS = (Path("/usr/sbin"), Path("/usr/bin"), Path("/usr/local/bin"), Path("/opt/homebrew/bin"))
@@ -75,7 +74,7 @@ class MariaDB(Service):
         return [server_program("mariadbd"), "--no-defaults", "--skip-name-resolve", *words]
 
     def _initialise(self, data: Path, password: str) -> None:
-        account, log = self.account(), data.parent / "server.log"
+        account = self.account()
         shutil.rmtree(data, ignore_errors=True)  # of an attempt that was cut off
         data.mkdir(mode=0o700)
         give_to(account, data, server="MariaDB")
@@ -90,18 +89,8 @@ class MariaDB(Service):
         write_private(told, "".join(f"{statement};\n" for statement in accounts))
         if account:
             shutil.chown(told, account)
-        made = subprocess.run(
-            [server_program("mariadb-install-db"), "--no-defaults", f"--datadir={data}", "--skip-test-db", f"--extra-file={told}"],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd="/",
-            **as_user(account),
-        )
-        told.unlink()
-        if made.returncode != 0:
-            log.write_text(made.stdout + made.stderr, encoding="utf-8")
-            raise PlatformError("stack-start-failed", f"MariaDB could not make {data}.", f"Its last words are in {log}.")
+        command = [server_program("mariadb-install-db"), "--no-defaults", f"--datadir={data}", "--skip-test-db", f"--extra-file={told}"]
+        make_data("MariaDB", command, data, account, told)
 
     def serving(self, settings: Settings, ports: Mapping[str, int]) -> bool:
         """Whether it answers a query with this home's password, or is busy with as many others as it takes."""

@@ -6,13 +6,12 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 from platform_resources.config import Settings
 from platform_resources.errors import PlatformError
-from platform_resources.stack.service import Service, as_user, give_to, own_secret, profile_lines, write_private
+from platform_resources.stack.service import Service, give_to, make_data, own_secret, profile_lines, write_private
 
 USER, CATALOG, DAGSTER = "sdp", "sdp", "dagster"
 _DEBIAN_FOLDER = Path("/usr/lib/postgresql")
@@ -76,7 +75,7 @@ class PostgreSQL(Service):
         return [str(binaries / "postgres"), "-D", str(data), *options]
 
     def _initialise(self, binaries: Path, data: Path, password: str) -> None:
-        account, log = self.account(), data.parent / "server.log"
+        account = self.account()
         shutil.rmtree(data, ignore_errors=True)  # of an attempt that was cut off
         data.mkdir(mode=0o700)
         give_to(account, data, server="PostgreSQL")
@@ -84,18 +83,20 @@ class PostgreSQL(Service):
         write_private(told, password)
         if account:
             shutil.chown(told, account)
-        made = subprocess.run(
-            [str(binaries / "initdb"), "-D", str(data), "-A", "scram-sha-256", "-U", USER, "-E", "UTF8", "--locale=C", f"--pwfile={told}"],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd="/",
-            **as_user(account),
-        )
-        told.unlink()
-        if made.returncode != 0:
-            log.write_text(made.stdout + made.stderr, encoding="utf-8")
-            raise PlatformError("stack-start-failed", f"PostgreSQL could not make {data}.", f"Its last words are in {log}.")
+        command = [
+            str(binaries / "initdb"),
+            "-D",
+            str(data),
+            "-A",
+            "scram-sha-256",
+            "-U",
+            USER,
+            "-E",
+            "UTF8",
+            "--locale=C",
+            f"--pwfile={told}",
+        ]
+        make_data("PostgreSQL", command, data, account, told)
 
     def serving(self, settings: Settings, ports: Mapping[str, int]) -> bool:
         """Whether it answers a query with this home's password, or is busy with as many others as it takes; Dagster's database is made at

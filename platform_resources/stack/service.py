@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -308,6 +308,22 @@ def as_user(account: str | None) -> dict[str, Any]:
         return {}
     entry = pwd.getpwnam(account)
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": ()}
+
+
+def make_data(server: str, command: Sequence[str], data: Path, account: str | None, secret: Path) -> None:
+    """Run what makes a server's data folder; the file with its first password is gone afterwards, however that ended.
+
+    Raises:
+        PlatformError: `stack-start-failed`; what the command said is the server's log.
+    """
+    try:
+        made = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **as_user(account))
+    finally:
+        secret.unlink()
+    if made.returncode != 0:
+        log = data.parent / "server.log"
+        log.write_text(made.stdout + made.stderr, encoding="utf-8")
+        raise PlatformError("stack-start-failed", f"{server} could not make {data}.", f"Its last words are in {log}.")
 
 
 def give_to(account: str | None, folder: Path, *, server: str) -> None:
