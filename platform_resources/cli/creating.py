@@ -83,8 +83,9 @@ def new_domain(name: str, owners: tuple[str, ...], support: str | None, title: s
     "--from-sample",
     "sample_file",
     type=click.Path(),
-    metavar="FILE",
-    help="From a sample: a stream from newline-delimited JSON; what lands from CSV, TSV, JSON, Parquet, an XML or SQL dump (.gz too).",
+    metavar="FILE|CONNECTION:PLACE",
+    help="From a sample: a stream from newline-delimited JSON; what lands from CSV, TSV, JSON, Parquet, an XML or SQL dump (.gz too), or "
+    "from a connection's table or API: shop:public.orders, grants:/api/v2/grants.",
 )
 @click.option("--lands", is_flag=True, help="With --from-sample: newline-delimited JSON too is files that land, no stream.")
 @click.option("--sql", "sql", metavar="QUERY|FILE", help="A derived product, from a query or a file with one.")
@@ -117,11 +118,16 @@ def new_product(
         raise click.UsageError("A derived product has no --stream.")
     settings = load_settings()
     domain, name, folder = _place(settings, product)
-    lands = sample_file is not None and (lands or _lands(sample_file))
+    server = _server(sample_file)
+    lands = sample_file is not None and (lands or server is not None or _lands(sample_file))
     if lands and stream is not None:
         raise click.UsageError("A product that lands has no --stream.")
     if schema_file is not None:
         texts = {f"{name}.yaml": _from_schema(Path(schema_file), domain, name, stream)}
+    elif server is not None:
+        from platform_resources.landing.server_samples import draft_from_server
+
+        texts = {f"{name}.yaml": draft_from_server(*server, domain=domain, product=name, settings=settings)}
     elif sample_file is not None and lands:
         from platform_resources.landing.sampling import draft_from_file
 
@@ -136,7 +142,9 @@ def new_product(
     contract = Registry.load(settings.project).get(f"{domain}/{name}")
     source = contract.source.stream if contract.source else None
     hint = f"Next: sdp produce {source} FILE, then sdp ingest {contract.key}" if source else f"Next: sdp run {contract.key}"
-    if lands and contract.source is not None:
+    if server is not None:
+        hint = f"Next: sdp ingest {contract.key}"
+    elif lands and contract.source is not None:
         hint = f"Next: drop files as {settings.drop_path / domain}/{contract.source.path}, then sdp ingest {contract.key}"
     _tell([str(Path("data_products", domain, file)) for file in texts], hint, as_json=as_json, product=contract.key, stream=source)
 
@@ -191,6 +199,13 @@ def _from_sample(file: str, domain: str, name: str, stream: str | None) -> str:
 
     with opened(file) as lines:
         return draft_from_sample(lines, domain=domain, product=name, stream=stream)
+
+
+def _server(sample: str | None) -> tuple[str, str] | None:
+    """Connection and place of a sample that a server is to give; None of a file."""
+    from platform_resources.landing.server_samples import server_sample
+
+    return None if sample is None or Path(sample).exists() else server_sample(sample)
 
 
 def _lands(file: str) -> bool:

@@ -97,8 +97,8 @@ def _shown(settings: Settings, registry: Registry, contract: Contract) -> dict[s
 
 def _servers(settings: Settings, contract: Contract) -> list[dict[str, Any]]:
     """Where the product's events and table are under this profile, in the standard's words; no secret is among them."""
-    if contract.source is None:
-        at = None
+    if not contract.is_stream:
+        at = None  # where else rows come from is another team's, and its address may hold a secret
     elif settings.log_kind == "local":
         at = {"type": "local", "path": str(settings.log_path)}
     else:

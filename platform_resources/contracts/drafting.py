@@ -288,7 +288,9 @@ def _closed(column: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def draft_landed(columns: Sequence[Mapping[str, Any]], *, domain: str, product: str, source: Mapping[str, Any], origin: str) -> str:
+def draft_landed(
+    columns: Sequence[Mapping[str, Any]], *, domain: str, product: str, source: Mapping[str, Any], origin: str, advice: str = ""
+) -> str:
     """A draft contract, YAML text, of a product that lands.
 
     Args:
@@ -297,7 +299,9 @@ def draft_landed(columns: Sequence[Mapping[str, Any]], *, domain: str, product: 
         product: its name.
         source: custom properties of the server.
         origin: what it was drafted from, for people.
+        advice: one more sentence for whoever writes on.
     """
+    place = source.get("path") or source.get("table") or source["source"]
     contract = {
         "apiVersion": "v3.2.0",
         "kind": "DataContract",
@@ -306,10 +310,10 @@ def draft_landed(columns: Sequence[Mapping[str, Any]], *, domain: str, product: 
         "version": "1.0.0",
         "status": "draft",
         "domain": domain,
-        "description": {"purpose": f"What lands from {source.get('path', source['source'])}."},
+        "description": {"purpose": f"What lands from {place}."},
         "servers": [
             {
-                "server": "drop",
+                "server": source.get("connection", "drop"),
                 "type": "custom",
                 "customProperties": [{"property": name, "value": value} for name, value in source.items()],
             }
@@ -319,7 +323,7 @@ def draft_landed(columns: Sequence[Mapping[str, Any]], *, domain: str, product: 
     head = (
         f"# Drafted from {origin}. Describe every column, mark the primaryKey, and set status: active when others may rely on it.\n"
         "# How it lands is in docs/how-to/land.md.\n"
-    )
+    ) + (f"# {advice}\n" if advice else "")
     return head + yaml.dump(contract, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 

@@ -104,7 +104,7 @@ class DatabaseSource:
         self._options = _options(contract)
         self._connection = connection_name(contract)
         self._address = address_of(contract, settings)
-        self._open = _opener(self._address, self._connection)
+        self._open = opener(self._address, self._connection)
 
     def pending(self, landed: Landed) -> Sequence[Delivery]:
         """The present slice's snapshot unless it has landed, or what lies behind the cursor.
@@ -252,7 +252,7 @@ def _options(contract: Contract) -> DatabaseOptions:
     return contract.source.options
 
 
-def _opener(address: str, connection: str) -> Callable[[], AbstractContextManager[Session]]:
+def opener(address: str, connection: str) -> Callable[[], AbstractContextManager[Session]]:
     """What opens a session there."""
     scheme = address.partition("://")[0].lower()
     if scheme in ("postgresql", "postgres"):

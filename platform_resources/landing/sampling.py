@@ -22,6 +22,7 @@ from platform_resources.contracts.drafting import SAMPLE_EVENTS, column_names, c
 from platform_resources.contracts.sources import compression_of, kind_and_format
 from platform_resources.errors import PlatformError
 from platform_resources.landing.compression import decompressed
+from platform_resources.landing.json_lists import list_in
 
 _DELIMITERS = ",;\t|"
 _WHOLE = re.compile(r"[+-]?(0|[1-9]\d{0,17})")
@@ -76,7 +77,7 @@ def _columns(content: BinaryIO, kind: str, form: str | None, path: Path, source:
     if form == "ndjson":
         return columns_of_records(_lines(content))
     if form == "json":
-        return columns_of_records(_list(content))
+        return columns_of_records(_list(content, source))
     if form == "parquet":
         return _of_parquet(content)
     raise PlatformError(
@@ -120,12 +121,11 @@ def _lines(content: BinaryIO) -> Iterator[Mapping[str, Any]]:
             yield _record(_loaded(line, f"Line {number} of the sample"), f"Line {number} of the sample")
 
 
-def _list(content: BinaryIO) -> Iterator[Mapping[str, Any]]:
-    found = _loaded(content.read(), "The sample")
-    if not isinstance(found, list):
-        raise PlatformError("sample-malformed", "The sample is no JSON list of objects.", "Give a list, or one object per line (.ndjson).")
-    for number, record in enumerate(found, start=1):
-        yield _record(record, f"Record {number} of the sample")
+def _list(content: BinaryIO, source: dict[str, Any]) -> list[Mapping[str, Any]]:
+    path, records = list_in(_loaded(content.read(), "The sample"), "The sample")
+    if path is not None:
+        source["records"] = path
+    return records
 
 
 def _loaded(text: bytes, what: str) -> Any:
