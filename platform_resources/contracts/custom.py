@@ -19,6 +19,7 @@ from platform_resources.contracts.sources import (
     FORMATS,
     LANDED_KINDS,
     read_complete,
+    read_cursor_template,
     read_dialect,
     read_encoding,
     read_overlap,
@@ -164,6 +165,7 @@ NAMES: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
         "records": _text,
         "paging": read_paging,
         "cursorParameter": _text,
+        "cursorTemplate": read_cursor_template,
         "budget": parse_duration,
     },
     "column": {
@@ -233,6 +235,7 @@ def _example(name: str) -> str:
         "complete": '10 seconds, or {marker: "{name}.done"}',
         "paging": "{style: page, parameter: page, size: 100, sizeParameter: per_page}",
         "overlap": "10 minutes",
+        "cursorTemplate": '[["updated_at", "gt", "{cursor}"]]',
         "budget": "5 minutes",
         "encoding": "utf-8",
     }

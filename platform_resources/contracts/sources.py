@@ -18,6 +18,8 @@ FILE_KINDS = ("files", "xml_dump", "sql_dump")
 LANDED_KINDS = (*FILE_KINDS, "database", "http")
 FORMATS = ("csv", "tsv", "ndjson", "json", "parquet")
 COMPRESSIONS = ("none", "gzip", "bzip2", "zstd")
+CURSOR = "{cursor}"
+"""Where the cursor's value stands in a `cursorTemplate`."""
 PAGING_STYLES = ("page", "offset", "cursor", "link")
 _SUFFIXES = {"csv": "csv", "tsv": "tsv", "ndjson": "ndjson", "jsonl": "ndjson", "json": "json", "parquet": "parquet"}
 _PACKED = {"gz": "gzip", "bz2": "bzip2", "zst": "zstd"}
@@ -109,13 +111,15 @@ class Paging:
 @dataclass(frozen=True)
 class HttpOptions:
     """Pages of an API: `records` is the dotted path to the list (None: the answer is it), `cursor` a column whose greatest value is
-    sent as `cursor_parameter`; `budget` is the longest time spent on trying again, per delivery.
+    sent as `cursor_parameter`, in the words of `cursor_template` where it has one; `budget` is the longest time spent on trying again, per
+    delivery.
     """
 
     records: str | None = None
     paging: Paging | None = None
     cursor: str | None = None
     cursor_parameter: str | None = None
+    cursor_template: str | None = None
     overlap: timedelta | int | None = None
     budget: timedelta = timedelta(minutes=5)
 
@@ -244,6 +248,14 @@ def read_paging(value: Any) -> Paging:
     if given["style"] == "cursor" and not (given.get("next") and given.get("parameter")):
         raise ValueError("pages by cursor but lacks next or parameter")
     return Paging(**{one.name: given[property_name(one.name)] for one in fields(Paging) if property_name(one.name) in given})
+
+
+def read_cursor_template(value: Any) -> str:
+    """Text in which `{cursor}` stands once or more, e.g. a filter in JSON."""
+    text = str(value)
+    if CURSOR not in text:
+        raise ValueError(f"does not say where the value stands: {CURSOR}")
+    return text
 
 
 def read_overlap(value: Any) -> timedelta | int:

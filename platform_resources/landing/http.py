@@ -22,7 +22,7 @@ from pyiceberg.types import DecimalType, TimestampType, TimestamptzType
 from platform_resources.config import Settings
 from platform_resources.contracts.iceberg import arrow_type
 from platform_resources.contracts.model import Contract
-from platform_resources.contracts.sources import HttpOptions, Paging
+from platform_resources.contracts.sources import CURSOR, HttpOptions, Paging
 from platform_resources.errors import PlatformError
 from platform_resources.landing.connections import address_of, connection_name
 from platform_resources.landing.cursors import Increment, merges, position_of, takes_newest
@@ -112,7 +112,8 @@ class HttpSource:
         """The records of each page as a block."""
         query, first = dict[str, str](), 1
         if isinstance(delivery, Increment) and delivery.after is not None and self._options.cursor_parameter:
-            query[self._options.cursor_parameter] = self._since(delivery.after)
+            since = self._since(delivery.after)
+            query[self._options.cursor_parameter] = (self._options.cursor_template or CURSOR).replace(CURSOR, since)
         for records in self._pages(query, self._client.retries(looking=looking)):
             lines = range(first, first + len(records))
             first += len(records)
@@ -128,7 +129,7 @@ class HttpSource:
             answer = self._client.get(url, {**query, **place}, retries, missing_ends=ends and paging is not None)
             if answer is None:
                 return
-            records = self._records(answer)
+            records = [] if _is_bare(answer.value, self._options.records) else self._records(answer)
             if paging is None:
                 yield records
                 return
@@ -299,6 +300,13 @@ def _inside(value: Any, path: str | None) -> Any:
     for name in path.split(".") if path else ():
         value = value.get(name) if isinstance(value, dict) else None
     return value
+
+
+
+def _is_bare(value: Any, path: str | None) -> bool:
+    """Whether the API left its list out since nothing is in it, as some do behind the last page: what should hold it is empty."""
+    holder, _, _ = (path or "").rpartition(".")
+    return bool(holder) and _inside(value, holder) in ({}, [])
 
 
 def _at(value: Any, path: str | None) -> Any:

@@ -395,6 +395,30 @@ def at(second: int) -> str:
     return f"2026-01-01T00:00:{second:02}Z"
 
 
+def test_a_cursor_is_said_in_the_words_of_the_api(api: Api) -> None:
+    template = '{"conditions":[["changed_at","gt","{cursor}"]]}'
+    source = api.source(
+        ID, AT, product={"writeMode": "merge"}, cursor="changed_at", cursorParameter="filter", cursorTemplate=template, paging=PAGES
+    )
+    api.serve([{"id": 1, "changed_at": at(1)}])
+    landed = dict[str, str]()
+    assert take(source, landed) == [1] and "filter" not in api.asked[-1].query
+    source.pending(landed)
+    assert json.loads(api.asked[-1].query["filter"]) == {"conditions": [["changed_at", "gt", at(1)]]}
+
+
+def test_an_api_may_leave_out_the_list_behind_the_last_page(api: Api) -> None:
+    def answer(request: Request) -> Reply:
+        return Reply({"records": {"order": orders(2)} if request.query["page"] == "1" else {}})
+
+    api.answer = answer
+    source = api.source(ID, records="records.order", paging=PAGES, **DAILY)
+    assert all_of(source) == [1, 2]
+    for nothing in ({"records": {"orders": []}}, {"error": "gone"}, {}):  # a list under another name, and no records at all
+        api.answer = lambda _, nothing=nothing: Reply(nothing)
+        assert refusal(source).code == "http-malformed"
+
+
 def test_an_increment_asks_behind_what_has_landed(api: Api) -> None:
     records = [{"id": n, "changed_at": at(n)} for n in range(1, 6)]
     api.serve(records)
