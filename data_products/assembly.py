@@ -16,6 +16,7 @@ import dagster as dg
 from data_products.derived_assets import IO_MANAGER, DerivedProduct, derived_asset, refusing_asset
 from data_products.landed_assets import landed_assets
 from data_products.maintenance_assets import maintenance_assets
+from data_products.published_assets import PublishedProduct, published_assets
 from data_products.stream_assets import stream_assets
 from io_managers.iceberg import IcebergIOManager
 from io_managers.spark import SPARK, SparkResource
@@ -32,11 +33,15 @@ from sensors.alerts import alert_sensor
 from sensors.automation import automation_sensor
 from sensors.landing import landing_sensor
 from sensors.maintenance import maintenance_job, maintenance_schedule
+from sensors.publishing import publishing_sensor
 from sensors.streams import stream_sensor
 
 # Faults of a transform that another team can cause by changing its contract: besides those of reading the input, an input's column
 # of another type, or one more or less under `select *`. The author may have caused them too; then one product refuses instead of all.
-CAUSED_BY_INPUTS = INPUT_FAULTS | {"sql-type-mismatch", "sql-missing-column", "sql-extra-column", "sql-invalid"}
+CAUSED_BY_INPUTS = INPUT_FAULTS | {
+    *("sql-type-mismatch", "sql-missing-column", "sql-extra-column", "sql-invalid"),
+    *("export-column-missing", "export-column-unknown"),
+}
 
 
 def domain_definitions(package: str, *, settings: Settings | None = None, overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -70,9 +75,10 @@ def domain_definitions(package: str, *, settings: Settings | None = None, overri
             *landed_assets(landed, parts),
             *maintenance_assets(own, parts),
             *(derived_asset(product) for product in location.derived),
+            *published_assets(location.published),
             *(refusing_asset(contract, fault, parts) for contract, fault in location.faulty),
             *(asset_spec(contract, registry=parts.registry, kinds=["iceberg"]) for contract in others),
-            *_foreign_inputs(domain, location.derived, parts.registry),
+            *_foreign_inputs(domain, [*location.derived, *location.published], parts.registry),
         ],
         jobs=jobs,
         schedules=[maintenance_schedule(job, own, parts) for job in jobs],
@@ -80,6 +86,7 @@ def domain_definitions(package: str, *, settings: Settings | None = None, overri
             *([stream_sensor(domain, streams, parts)] if streams else []),
             *([landing_sensor(domain, landed, parts)] if landed else []),
             *([automation_sensor(domain, location.derived, parts)] if location.derived else []),
+            *([publishing_sensor(domain, location.published, parts)] if location.published else []),
             alert_sensor(domain, parts.registry),
         ],
         resources={IO_MANAGER: io_manager or IcebergIOManager(parts), SPARK: spark or SparkResource(parts.settings)},
@@ -93,6 +100,7 @@ class _Location:
     """The contracts of one domain, by what becomes of them."""
 
     derived: list[DerivedProduct] = field(default_factory=list)
+    published: list[PublishedProduct] = field(default_factory=list)
     faulty: list[tuple[Contract, PlatformError]] = field(default_factory=list)
     others: list[Contract] = field(default_factory=list)
 
@@ -127,6 +135,9 @@ def _place(contract: Contract, parts: Parts, location: _Location) -> list[Proble
         found = _errors(check_transform(contract, registry))
     except PlatformError as error:
         found = [error.problem()]
+    if transform is not None and not found and contract.publication is not None:
+        location.published.append(PublishedProduct(contract, transform, parts))
+        return []
     if transform is not None and not found:
         location.derived.append(DerivedProduct(contract, transform, parts))
         return []
@@ -152,7 +163,7 @@ def _with_cause(contract: Contract, problem: Problem, registry: Registry) -> Pla
     return PlatformError(problem.code, said, "" if causes else problem.remedy, file=problem.file or None, line=problem.line)
 
 
-def _foreign_inputs(domain: str, products: Sequence[DerivedProduct], registry: Registry) -> list[dg.AssetSpec]:
+def _foreign_inputs(domain: str, products: Sequence[DerivedProduct | PublishedProduct], registry: Registry) -> list[dg.AssetSpec]:
     """Inputs from other locations as loadable assets: a bare key would fail at load where an input is to be loaded through it."""
     keys = sorted({key for product in products for key in product.inputs if key.partition("/")[0] != domain})
     return [dg.AssetSpec(asset_key_parts(key), group_name=registry.get(key).domain).with_io_manager_key(IO_MANAGER) for key in keys]

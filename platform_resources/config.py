@@ -91,7 +91,7 @@ class Settings(BaseSettings):
         description="Further Spark properties, a JSON object; they go last. Only spark.sql.catalog.* stay off a command line.",
     )
     connections: dict[str, SecretStr] = Field(
-        default_factory=dict, description="Where landed data comes from: a JSON object of connection name to URI."
+        default_factory=dict, description="Where landed data comes from and files are published: a JSON object of connection name to URI."
     )
     drain_seconds: float = Field(240.0, gt=0, description="Longest time one drain run lives before the sensor starts the next, seconds.")
     batch_events: int = Field(20_000, gt=0, description="Most events of one ingestion commit.")
@@ -156,6 +156,17 @@ class Settings(BaseSettings):
     def drop_path(self) -> Path:
         """Folder of the file drops that no connection names another place for: `drop/<connection>`."""
         return self.home / "drop"
+
+    @property
+    def public_path(self) -> Path:
+        """Folder of what is published where no connection names another place: `public/<connection>`."""
+        return self.home / "public"
+
+    @property
+    def connected_store(self) -> ObjectStore:
+        """How an object store that a connection names is reached: as the tables' own, or by the same settings."""
+        keys = (self.s3_access_key, self.s3_secret_key)
+        return self.object_store or ObjectStore(self.s3_endpoint, self.s3_region or "us-east-1", *keys, self.s3_path_style)
 
     @property
     def warehouse_uri(self) -> str:

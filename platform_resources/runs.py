@@ -136,6 +136,11 @@ def transform_config(key: str, *, partition: str | None = None, recompute: bool 
     return {"ops": {transform_op(key): {"config": config}}}
 
 
+def publish_config(key: str, *, anew: bool = False) -> dict[str, Any]:
+    """Run configuration of a publication: `anew` begins from the inputs as they are, also where an earlier run left part of a slice."""
+    return {"ops": {transform_op(key): {"config": {"anew": anew}}}}
+
+
 def asset_key_parts(key: str) -> list[str]:
     """`domain/product` as the path of an asset key."""
     return key.split("/")

@@ -104,7 +104,7 @@ def ingest_command(
 
 @click.command("run", cls=Command, reads_tables=True)
 @click.argument("product")
-@click.option("--partition", metavar="P", help="Recompute this partition only, e.g. 2026-01-01; moves no position.")
+@click.option("--partition", metavar="P", help="Recompute this partition only, moving no position; or publish this date, KEY..KEY.")
 @click.option("--recompute", is_flag=True, help="Compute everything anew from the whole inputs.")
 @click.option("--engine", type=click.Choice(ENGINES), help="Run the query on this engine, whatever the contract says.")
 @click.option("--recreate", is_flag=True, help="Drop the table of a draft first.")
@@ -125,6 +125,9 @@ def run_command(product: str, partition: str | None, recompute: bool, engine: st
         raise PlatformError(
             "not-derived", f"{contract.key} is what the platform tells of itself; nothing computes it.", "Use `sdp maintain`."
         )
+    if contract.publication is not None:
+        _publish(settings, contract, partition=partition, anew=recompute, engine=engine, recreate=recreate, as_json=as_json)
+        return
     if partition is not None:
         _require_partition(contract, partition)
     lock = run_lock(contract.key)
@@ -157,6 +160,23 @@ def run_command(product: str, partition: str | None, recompute: bool, engine: st
         _draw_checks(console, outcome)
 
     answer(shown, as_json=as_json, human=draw)
+    _raise_fault(outcome)
+
+
+def _publish(
+    settings: Settings, contract: Contract, *, partition: str | None, anew: bool, engine: str | None, recreate: bool, as_json: bool
+) -> None:
+    """`sdp run` of a product that publishes."""
+    from platform_resources.cli.publishing import publish
+
+    if engine is not None:
+        raise PlatformError("option-unfit", f"{contract.key} publishes files, to which --engine says nothing.", "Leave the option out.")
+    lock = run_lock(contract.key)
+    _refuse_if_busy(settings, contract, lock)
+    if recreate:
+        _drop(settings, contract, lock)
+    outcome, told = publish(settings, contract, partition=partition, anew=anew)
+    answer(told.shown, as_json=as_json, human=lambda console: told.draw(console, lambda: _draw_checks(console, outcome)))
     _raise_fault(outcome)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from platform_resources.contracts.durations import parse_duration
 from platform_resources.contracts.findings import Findings, close_match, show
+from platform_resources.contracts.publications import PUBLISHED_KINDS, REVISIONS
 from platform_resources.contracts.slices import CADENCES, read_start
 from platform_resources.contracts.sources import (
     COMPRESSIONS,
@@ -89,6 +90,14 @@ def _file_bytes(value: Any) -> int:
     return size
 
 
+def _dump_bytes(value: Any) -> int:
+    match = _FILE_SIZE.fullmatch(str(value).strip())
+    size = int(float(match[1]) * 1024 ** (2 if match[2].lower() == "m" else 3)) if match else 0
+    if not 2**20 <= size <= 2**36:
+        raise ValueError("is not a size between 1 MiB and 64 GiB")
+    return size
+
+
 def _history(value: Any) -> timedelta:
     length = parse_duration(value)
     if length < timedelta(hours=1):
@@ -146,6 +155,10 @@ NAMES: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
     },
     "server": {
         "source": _one_of(*SOURCE_KINDS),
+        "publishes": _one_of(*PUBLISHED_KINDS),
+        "revisions": _one_of(*REVISIONS),
+        "text": _flag,
+        "fileSize": _dump_bytes,
         "connection": _text,
         "path": _text,
         "stream": _text,
@@ -225,6 +238,7 @@ def _example(name: str) -> str:
         "outlivesInputs": "true",
         "maxEventBytes": "1048576",
         "targetFileSize": "128 MiB",
+        "fileSize": "512 MiB",
         "timeTravel": "5 days",
         "eventTime": "meta.dt",
         "deleteMarker": "is_deleted or op=d",

@@ -26,6 +26,7 @@ from platform_resources.contracts.iceberg import aging_columns, parse_sort_term,
 from platform_resources.contracts.json_schema import column_event_schema, event_schema
 from platform_resources.contracts.landing_laws import check_landing
 from platform_resources.contracts.model import Column, Contract
+from platform_resources.contracts.publication_laws import check_publication
 from platform_resources.contracts.yaml_source import DocumentPath
 
 _SCHEMA: DocumentPath = ("schema", 0)
@@ -394,7 +395,7 @@ def _aging(contract: Contract, findings: Findings) -> None:
                 "contract-retention-column", ("slaProperties",), f"Rows cannot age by {path}, which is {kind}.",
                 "Name a date or a timestamp in `element` of the retention promise.",
             )  # fmt: skip
-    if not columns and contract.sla.retention_column is None:
+    if not aging_columns(contract) and contract.sla.retention_column is None:
         findings.warning(
             "contract-retention-untold", ("slaProperties",),
             f"Nothing says when a row of {contract.key} is past its retention, so none ever leaves.",
@@ -403,6 +404,6 @@ def _aging(contract: Contract, findings: Findings) -> None:
 
 
 _LAWS: tuple[Callable[[Contract, Findings], None], ...] = (
-    _primary_key, _modes, _outliving, _merge, _sort_order, _stream, check_landing, _event_schema, _physical_names, _partitions,
-    _descriptions, _classifications, _promises,
+    _primary_key, _modes, _outliving, _merge, _sort_order, _stream, check_landing, check_publication, _event_schema, _physical_names,
+    _partitions, _descriptions, _classifications, _promises,
 )  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from pyiceberg.types import IcebergType
 
+from platform_resources.contracts.publications import Publication
 from platform_resources.contracts.slices import Slices
 from platform_resources.contracts.sources import LANDED_KINDS, SourceSpec
 from platform_resources.errors import PlatformError
@@ -185,6 +186,7 @@ class Contract:
     usage: str = ""
     primary_key: tuple[str, ...] = ()
     source: SourceSpec | None = None
+    publication: Publication | None = None
     write_mode: str = "overwrite"
     engine: str = "duckdb"
     incremental: str = "full"
@@ -244,7 +246,9 @@ class Contract:
 
     @property
     def slices(self) -> Slices | None:
-        """The slices that deliveries belong to; None where they have none."""
+        """The slices that deliveries belong to, or the dates of what is published; None where there are none."""
+        if self.publication is not None:
+            return self.publication.slices
         return self.source.slices if self.source is not None else None
 
     @property
@@ -300,6 +304,7 @@ class Contract:
             self.event_time, self.watermark_delay.total_seconds(), self.max_event_bytes, self.closed, self.extra_schema, self.json_schema,
             *((self.sequence, self.delete_marker) if self.sequence or self.delete_marker else ()),
             *((self.source.options, self.source.slices, self.validity) if self.source is not None and self.lands else ()),
+            *((replace(self.publication, line=0),) if self.publication is not None else ()),
         )  # fmt: skip
         text = json.dumps([columns, modes, rules], sort_keys=True, default=str, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

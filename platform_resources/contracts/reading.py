@@ -18,6 +18,8 @@ from platform_resources.contracts.laws import check_laws
 from platform_resources.contracts.model import Check, Column, Contract, Domain, Scope, Sla
 from platform_resources.contracts.odcs import check_standard
 from platform_resources.contracts.people import read_support, read_team
+from platform_resources.contracts.publication_laws import publication_of
+from platform_resources.contracts.publications import Publication
 from platform_resources.contracts.readers import declared_readers
 from platform_resources.contracts.rules import RuleReader
 from platform_resources.contracts.sources import LANDED_KINDS, SourceSpec
@@ -130,7 +132,7 @@ def _compile(document: Mapping[str, Any], path: Path, domain: Domain, lines: Map
     custom = read_custom("table", table, _SCHEMA, findings)
     read_custom("contract", document, (), findings)
     columns = ColumnBuilder(findings).build(table["properties"], (*_SCHEMA, "properties"))
-    source, title = _source(document, findings)
+    source, publication, title = _source(document, findings)
     is_stream = source is not None and source.kind == "stream"
     incremental = custom.get("incremental", "append" if is_stream else "full")
     lands = source is not None and source.kind in LANDED_KINDS
@@ -153,6 +155,7 @@ def _compile(document: Mapping[str, Any], path: Path, domain: Domain, lines: Map
         columns=columns,
         primary_key=primary_key,
         source=source,
+        publication=publication,
         write_mode=write_mode,
         engine=custom.get("engine", "duckdb"),
         incremental=incremental,
@@ -211,9 +214,10 @@ def _primary_key(columns: tuple[Column, ...]) -> tuple[str, ...]:
     return tuple(path for _, path in sorted(keyed, key=lambda pair: pair[0]))
 
 
-def _source(document: Mapping[str, Any], findings: Findings) -> tuple[SourceSpec | None, str | None]:
-    """Where the rows come from, and the title of the stream's event schema."""
+def _source(document: Mapping[str, Any], findings: Findings) -> tuple[SourceSpec | None, Publication | None, str | None]:
+    """Where the rows come from, what is published, and the title of the stream's event schema."""
     found: SourceSpec | None = None
+    publication: Publication | None = None
     title: str | None = None
     for index, server in enumerate(document.get("servers") or ()):
         path: DocumentPath = ("servers", index)
@@ -226,6 +230,9 @@ def _source(document: Mapping[str, Any], findings: Findings) -> tuple[SourceSpec
                     "Remove it; name a connection instead.",
                 )
         custom = read_custom("server", server, path, findings)
+        if "publishes" in custom:
+            publication = _published(server, custom, path, findings, publication)
+            continue
         if "source" not in custom:
             if custom and not findings.failed:
                 findings.error(
@@ -252,7 +259,22 @@ def _source(document: Mapping[str, Any], findings: Findings) -> tuple[SourceSpec
             findings.error("contract-stream-missing", path, "The source is a stream but none is named.", "Add the custom property stream.")
         topics = custom.get("topics") or ((stream,) if stream else ())
         found = SourceSpec(custom["source"], stream, topics, custom.get("connection"), custom.get("path"), findings.line(path))
-    return found, title
+    return found, publication, title
+
+
+def _published(
+    server: Mapping[str, Any], custom: Mapping[str, Any], path: DocumentPath, findings: Findings, other: Publication | None
+) -> Publication | None:
+    if other is not None:
+        findings.error("contract-source-twice", path, "The contract publishes twice.", "Give the second its own product.")
+    if server["type"] != "custom":
+        findings.error(
+            "contract-server-type",
+            (*path, "type"),
+            f"The server {server['server']} publishes but has the type {server['type']}.",
+            "Write type: custom.",
+        )
+    return publication_of(custom, path, findings)
 
 
 def _checks(

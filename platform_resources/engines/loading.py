@@ -44,6 +44,10 @@ def check_transform(contract: Contract, registry: Registry) -> list[Problem]:
         return [error.problem()]
     if transform is None:
         return []
+    if contract.publication is not None:
+        from platform_resources.engines.export_query import check_export
+
+        return check_export(transform, contract, registry)
     if transform.kind == "sql":
         problems = validate(transform, contract, registry)
         if contract.engine == "spark" and all(problem.severity != "error" for problem in problems):

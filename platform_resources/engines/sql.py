@@ -400,9 +400,9 @@ def validate(transform: Transform, contract: Contract, registry: Registry) -> li
             relation = bind(con, text)
             names, types = list(relation.columns), list(relation.types)
         except duckdb.Error as error:
-            return [*problems, _refusal(error, text, where)]
+            return [*problems, refusal(error, text, where)]
     contract_file = shown_path(contract.path, registry)
-    problems += _hold_against_contract(names, types, contract, where, contract_file, _term_lines(text))
+    problems += _hold_against_contract(names, types, contract, where, contract_file, term_lines(text))
     problems += _incremental_problems(transform, contract, where)
     return problems
 
@@ -421,7 +421,8 @@ def bind(con: duckdb.DuckDBPyConnection, text: str) -> duckdb.DuckDBPyRelation:
         raise
 
 
-def _refusal(error: duckdb.Error, text: str, where: str) -> Problem:
+def refusal(error: duckdb.Error, text: str, where: str) -> Problem:
+    """A query that DuckDB does not accept, as a problem. Codes: `sql-unknown-column`, `sql-unknown-function`, `sql-invalid`."""
     details = _details(error)
     message, line = read_duckdb_error(error, text)
     candidates = close_candidates(error)
@@ -465,7 +466,7 @@ def read_duckdb_error(error: duckdb.Error, text: str) -> tuple[str, int]:
     return first, line
 
 
-def _term_lines(text: str) -> dict[str, int]:
+def term_lines(text: str) -> dict[str, int]:
     """The line of each term of the outermost SELECT, by the name it gives in small letters."""
     return {term.alias_or_name.lower(): _line(term) for term in parse_query(text).selects}
 

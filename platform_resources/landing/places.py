@@ -81,14 +81,7 @@ def place_at(address: str, settings: Settings, *, may_lack: bool) -> Place:
     scheme = urlsplit(address).scheme
     if scheme in ("s3", "s3a"):
         parts = urlsplit(address)
-        store = settings.object_store or ObjectStore(
-            settings.s3_endpoint,
-            settings.s3_region or "us-east-1",
-            settings.s3_access_key,
-            settings.s3_secret_key,
-            settings.s3_path_style,
-        )
-        return Bucket(store, parts.netloc, parts.path.strip("/"))
+        return Bucket(settings.connected_store, parts.netloc, parts.path.strip("/"))
     if scheme == "file" or address.startswith("/"):
         return Folder(Path(unquote(urlsplit(address).path) if scheme == "file" else address), may_lack=may_lack)
     raise PlatformError(

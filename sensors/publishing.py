@@ -1,0 +1,109 @@
+"""What starts publications: one sensor per code location that looks whether the newest dump of each product is due and not there yet.
+
+Older dates are published when somebody asks for them: a backfill of years must not begin by itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+import dagster as dg
+
+from platform_resources.contracts.model import Contract
+from platform_resources.errors import PlatformError
+from platform_resources.lakehouse.stamp import read_watermark
+from platform_resources.parts import Parts
+from platform_resources.runs import CODE_TAG, publish_config, run_lock, transform_tag, transform_tags
+from platform_resources.serving.publishing import due
+from sensors.liveness import active_work, history, keys_of, lock_holders, seconds, transform_failed
+
+INTERVAL_SECONDS = 60
+
+
+class Publishable(Protocol):
+    """A product that publishes as the sensor sees it."""
+
+    @property
+    def contract(self) -> Contract:
+        """Its contract."""
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        """Keys of the products it reads."""
+
+    @property
+    def code_version(self) -> str:
+        """Changes with its query and its contract."""
+
+
+def publishing_sensor(domain: str, products: Sequence[Publishable], parts: Parts) -> dg.SensorDefinition:
+    """The sensor of one location's publications, running by default."""
+
+    @dg.sensor(
+        name=f"{domain}_publishing",
+        target=dg.AssetSelection.assets(*keys_of(product.contract.key for product in products)),
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Publishes the newest dump of a product when its date has come and its inputs are complete up to it.",
+        tags={"sdp/domain": domain},
+    )
+    def _publishing(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        requests, reasons = propose_publications(context.instance, products, parts)
+        for reason in reasons if requests else ():  # without a run they are the reason that the tick shows
+            context.log.info(reason)
+        return dg.SensorResult(run_requests=requests, skip_reason=None if requests else " ".join(reasons) or "Every dump is published.")
+
+    return _publishing
+
+
+def propose_publications(
+    instance: dg.DagsterInstance, products: Sequence[Publishable], parts: Parts, *, now: Callable[[], float] = time.time
+) -> tuple[list[dg.RunRequest], list[str]]:
+    """One run for each product whose newest dump is due, and one sentence for each that has to wait."""
+    keys = [product.contract.key for product in products]
+    working = {key for work in active_work(instance, keys, parts.settings) for key in work.products}
+    working |= lock_holders(keys, run_lock, parts.settings).keys()
+    requests, reasons = [], []
+    for product in products:
+        key = product.contract.key
+        if key in working:
+            continue
+        try:
+            slice_key = due(product.contract, parts.lakehouse.table(product.contract.identifier), datetime.fromtimestamp(now(), UTC))
+            if slice_key is None:
+                continue
+            reason = _obstacle(instance, product, parts, slice_key, now())
+        except Exception as error:  # noqa: BLE001 - one product's fault must not stop the others of the location
+            reason = str(error) if isinstance(error, PlatformError) else f"cannot be looked at: {error!r}"
+        if reason:
+            reasons.append(f"{key}: {reason}")
+            continue
+        requests.append(
+            dg.RunRequest(
+                asset_selection=keys_of([key]),
+                partition_key=slice_key,
+                tags=transform_tags(key, code_version=product.code_version),
+                run_config=publish_config(key),
+            )
+        )
+    return requests, reasons
+
+
+def _obstacle(instance: dg.DagsterInstance, product: Publishable, parts: Parts, slice_key: str, now: float) -> str | None:
+    """Why the dump is not made now, a sentence; None when it may be."""
+    publication = product.contract.publication
+    start = publication.slices.at(slice_key) if publication is not None else datetime.fromtimestamp(now, UTC)
+    for key in product.inputs:
+        table = parts.lakehouse.table(key.replace("/", "."))
+        if table is None or table.metadata.current_snapshot_id is None:
+            return f"waits for the first rows of {key}."
+        mark = read_watermark(table)
+        lands = parts.registry.get(key).lands  # what lands by slices says the end of its newest slice, which a dump needs not wait for
+        if mark is not None and mark < start and not lands:
+            return f"{slice_key} waits for {key}, which is complete up to {mark:%Y-%m-%d %H:%M} only."
+    past = history(instance, transform_tag(product.contract.key), transform_failed(CODE_TAG, product.code_version))
+    wait = past.wait(now) if past.failures else 0.0
+    return f"the last {past.failures} runs failed, next try in {seconds(wait)}." if wait else None
