@@ -9,7 +9,7 @@ with browsers as (
         os_family,
         count(*) as views
     from traffic.pageview_agent
-    where agent_type = 'user'
+    where agent_type = 'user' and device_family <> 'Spider'
     group by all
 )
 

@@ -1,7 +1,8 @@
 -- The requests that are pageviews: somebody was shown a page's content. One row in, at most one row out.
 --
--- The definition is https://meta.wikimedia.org/wiki/Research:Page_view, and its judge are the golden vectors of the tests. A request
--- counts when it succeeded, was for a wiki that counts, and either the web was answered with a page or an app said so itself.
+-- The definition is https://meta.wikimedia.org/wiki/Research:Page_view as Wikimedia's own code reads it (analytics/refinery/source), and
+-- its judge are the golden vectors of the tests. A request counts when it succeeded, was for a wiki that counts, and either the web was
+-- answered with a page or an app said so itself.
 
 with requests as (
     select
@@ -12,20 +13,22 @@ with requests as (
         accept_language,
         coalesce(referer, '-') as referer,
         geocoded_data.country_code as country_code,
-        trim(http_status) as http_status,
-        lower(trim(content_type)) as content_type,
+        http_status,
+        content_type,
         regexp_replace(lower(trim(uri_host)), '\.$', '') as host,
-        -- A path may be a whole address, carry its query, and have doubled slashes.
-        regexp_replace(regexp_replace(regexp_replace(trim(uri_path), '^https?://[^/]*', ''), '\?.*$', ''), '//+', '/', 'g') as path,
-        coalesce(trim(uri_query), '') as query,
+        uri_path,
+        -- A path may be a whole address, carry its query, and have doubled slashes; such a one is no page by its path, it can have a title.
+        regexp_replace(regexp_replace(regexp_replace(uri_path, '^https?://[^/]*', ''), '\?.*$', ''), '//+', '/', 'g') as path,
+        coalesce(uri_query, '') as query,
         -- The web's titles write a space as +, in a query only.
-        replace(regexp_extract(trim(uri_query), '^\??(?:.*?&)?title=([^&]*)', 1), '+', '_') as title_asked,
-        replace(regexp_extract(trim(uri_query), '^\??(?:.*?&)?page=([^&]*)', 1), '+', '_') as page_asked,
-        regexp_matches(user_agent, 'Wikipedia(App|/5\.0\.)') as is_app,
-        regexp_extract(x_analytics, '(?:^|;)\s*pageview=\s*([^;]*?)\s*(?:;|$)', 1) as said_pageview,
-        regexp_extract(x_analytics, '(?:^|;)\s*preview=\s*([^;]*?)\s*(?:;|$)', 1) as said_preview,
-        regexp_extract(x_analytics, '(?:^|;)\s*debug=\s*([^;]*?)\s*(?:;|$)', 1) as said_debug,
-        lower(regexp_extract(x_analytics, '(?:^|;)\s*special=\s*([^;]*?)\s*(?:;|$)', 1)) as said_special,
+        replace(regexp_extract(uri_query, '^\??(?:.*?&)??title=([^&]+)', 1), '+', '_') as title_asked,
+        replace(regexp_extract(uri_query, '^\??(?:.*?&)??page=([^&]+)', 1), '+', '_') as page_asked,
+        coalesce(contains(user_agent, 'WikipediaApp'), false) as is_app,
+        -- Said twice, the last word holds.
+        trim(regexp_extract(coalesce(x_analytics, ''), '^(?:.*;)?pageview=([^;]*)', 1)) as said_pageview,
+        trim(regexp_extract(coalesce(x_analytics, ''), '^(?:.*;)?preview=([^;]*)', 1)) as said_preview,
+        trim(regexp_extract(coalesce(x_analytics, ''), '^(?:.*;)?debug=([^;]*)', 1)) as said_debug,
+        lower(trim(regexp_extract(coalesce(x_analytics, ''), '^(?:.*;)?special=([^;]*)', 1))) as said_special,
         try_cast(regexp_extract(x_analytics, '(?:^|;)\s*page_id=(\d+)', 1) as bigint) as page_id,
         try_cast(regexp_extract(x_analytics, '(?:^|;)\s*ns=(-?\d+)', 1) as integer) as namespace_id
     from traffic.webrequest
@@ -53,16 +56,18 @@ pageviews as (
             ) and not starts_with(host, 'doc')
         )
         -- Nothing that MediaWiki says is a preview, a test, or a special page that shows no content.
-        and said_preview is distinct from '1'
-        and said_debug is distinct from '1'
-        and coalesce(said_special, '') in ('', 'search', 'recentchanges', 'version', 'viewobject', 'allevents')
-        and (coalesce(said_preview, '') = '' or coalesce(said_special, '') <> '')
+        and said_preview <> '1'
+        and said_debug <> '1'
+        and (
+            said_special in ('search', 'recentchanges', 'version', 'viewobject', 'allevents')
+            or said_special || said_preview || said_debug = ''
+        )
         and case
-            when is_app then coalesce(said_pageview, '') = '1'
-            else regexp_matches(content_type, '^text/html(; charset=(iso-8859-1|utf-8))?$')
-                and not contains(path, 'api.php')
+            when is_app then said_pageview = '1'
+            else regexp_matches(content_type, '^text/html(; charset=(iso-8859-1|ISO-8859-1|utf-8|UTF-8))?$')
+                and not contains(uri_path, 'api.php')
                 and (
-                    regexp_matches(path, '^(/sr(-(ec|el))?|/w(iki)?|/v(iew)?|/zh(-(cn|hans|hant|hk|mo|my|sg|tw))?)/')
+                    regexp_matches(uri_path, '^(/sr(-(ec|el))?|/w(iki)?|/v(iew)?|/zh(-(cn|hans|hant|hk|mo|my|sg|tw))?)/')
                     or regexp_matches(query, '\?((cur|old)id|title|search)=')
                 )
                 and not regexp_matches(query, 'action=(edit|submit)')
@@ -75,12 +80,19 @@ read_paths as (
         *,
         replace(try(url_decode(case
             when title_asked <> '' then title_asked
-            when contains(page_path, 'api.php') or contains(page_path, 'index.') and not contains(page_path, '/w/index.php/') then page_asked
+            when page_asked <> '' and not (
+                contains(path, '/wiki/') and not contains(path, 'index.') or contains(path, '/w/index.php/')
+                or regexp_matches(path, '^/api/rest_v1/page/(mobile-sections-lead|mobile-sections|mobile-html)/')
+            ) then page_asked
+            when contains(path, 'index.') and not contains(path, '/w/index.php/') and not starts_with(path, '/api/rest_v1/page/mobile-') then null
             else coalesce(
-                nullif(regexp_extract(page_path, '^/api/rest_v1/page/(?:mobile-sections-lead|mobile-sections|mobile-html)/(.+)', 1), ''),
-                nullif(regexp_extract(page_path, '^/(?:wiki|w/index\.php|w)/(.+)', 1), ''),
-                nullif(regexp_extract(page_path, '^/view/[^/]+/(.+)', 1), ''),
-                nullif(regexp_extract(page_path, '^/[^/]+/(.+)', 1), '')
+                nullif(regexp_extract(page_path, '/api/rest_v1/page/(?:mobile-sections-lead|mobile-sections|mobile-html)/(.+)', 1), ''),
+                nullif(regexp_extract(page_path, '/wiki/(.+)', 1), ''),
+                nullif(regexp_extract(page_path, '/w/(?:index\.php/)?(.+)', 1), ''),
+                case
+                    when contains(page_path, '/view/') then regexp_extract(page_path, '/view/(?:.+/)?([^/]*)$', 1)
+                    else regexp_extract(page_path, '^[^/]*/[^/]*/(.+)', 1)
+                end
             )
         end)), ' ', '_') as title,
         case
@@ -170,21 +182,22 @@ select
     request_id,
     dt,
     case
+        when length(labels) > 4 then '-'
         when length(labels) = 1 or labels[1] in ('m', 'mobile', 'wap', 'zero', 'www', 'download') then labels[-1]
         else labels[1] || '.' || labels[-1]
     end as project,
     case
-        when starts_with(path, '/w/api.php') then '-'
+        when starts_with(path, '/w/api.php') or not contains(path, '/') then '-'
         when starts_with(path, '/view/') then coalesce(nullif(regexp_extract(path, '^/view/([^/]+)/', 1), ''), 'default')
         when starts_with(path, '/api/rest_v') or starts_with(path, '/wiki/') or starts_with(path, '/w/') then 'default'
-        else coalesce(nullif(regexp_extract(path, '^/([^/-]+-[^/]*)(?:/|$)', 1), ''), 'default')
+        else coalesce(nullif(regexp_extract(path, '^[^/]*/([^/]*-[^/]*)(?:/|$)', 1), ''), 'default')
     end as language_variant,
     -- As long and of such letters as a title may be ($wgLegalTitleChars), else it is none.
     case when strlen(title) <= 512 and regexp_matches(title, '^[^#<>\[\]{}|\x00-\x1F\x7F]+$') then title else '-' end as page_title,
     page_id,
     namespace_id,
     case
-        when is_app then 'mobile app'
+        when regexp_matches(user_agent, 'Wikipedia(App|/5.0.)') then 'mobile app'
         when list_has_any(labels[:-2], ['m', 'mobile', 'wap', 'zero']) then 'mobile web'
         else 'desktop'
     end as access_method,
@@ -192,8 +205,10 @@ select
     case when coalesce(user_agent, '-') in ('', '-') or regexp_matches(
         user_agent,
         '(?i)bot|spider|crawler|WordPress|AppEngine|AppleDictionaryService|Google-HTTP-Java-Client|facebook|yahoo|RockPeaks|PhantomJS|http'
-        || '|^(goo wikipedia|Java/|curl|PHP/|Faraday|Ruby|\.NET|Python|Apache|Scrapy|PycURL|libwww|Zend|wget|nodemw|Twisted|LWP|okhttp'
-        || '|Lagotto|Jakarta|livedoor|MediaWiki|User:|User_talk:|github|Go-|\S+@\S+\.[a-z]{2,3})'
+        || '|Python-urllib|python-requests|^(goo wikipedia|Java/|curl|PHP/|Faraday|Ruby|\.NET|Python|Apache|Scrapy|PycURL|libwww|Zend|wget|nodemw'
+        || '|Twisted|com\.eusoft|Lagotto|Peggo|Recuweb|Magnus|MLD|Jakarta|find-link|J\. River|projectplan9|ADmantX|LWP|iNaturalist|WikiDemo'
+        || '|FSResearchIt|livedoor|Microsoft Monitoring|MediaWiki|User:|User_talk:|github|tools\.wmflabs\.org|Blackboard Safeassign'
+        || '|Damn Small XSS|MeetingRoomApp|\S+@\S+\.[a-z]{2,3})'
     ) then 'spider' else 'user' end as agent_type,
     case
         when referer_kind is not null then referer_kind

@@ -93,6 +93,22 @@ def test_browsers_are_counted_and_rare_ones_hidden(read: tuple[World, list[View]
     assert all(row["browser_family"] == "Other" or row["views"] >= 100 for row in found)
 
 
+def test_robots_that_only_the_rules_of_user_agents_know_are_no_browsers() -> None:
+    registry = Registry.load(SOURCE_ROOT)
+    contract = registry.get("traffic/pageview_agent")
+    with duckdb.connect() as con:
+        con.execute("set TimeZone = 'UTC'")
+        create_empty_tables(con, {contract.identifier: table_definition(contract).schema})
+        for family, device, count in (("Firefox", "Other", 120), ("WhatsApp", "Spider", 500)):
+            con.execute(
+                "insert into traffic.pageview_agent by name select timestamptz '2026-01-05 12:30:00Z' as dt, 'desktop' as access_method, "
+                "'user' as agent_type, ? as browser_family, '1' as browser_major, 'Other' as os_family, ? as device_family from range(?)",
+                [family, device, count],
+            )
+        found = con.execute((SOURCE_ROOT / "data_products/traffic/browser_daily.sql").read_text()).to_arrow_table().to_pylist()
+    assert [(row["browser_family"], row["views"]) for row in found] == [("Firefox", 120)]
+
+
 def test_countries_are_coarse_and_those_of_endangered_readers_left_out(realdata: Path) -> None:
     lines = [line.split("\t") for line in (realdata / "canonical_data" / "countries.tsv").read_text().splitlines()]
     code, is_protected = lines[0].index("iso_code"), lines[0].index("is_protected")
@@ -109,6 +125,10 @@ def test_countries_are_coarse_and_those_of_endangered_readers_left_out(realdata:
                 "as agent_type, 'desktop' as access_method, ? as country_code, 'a' || i as actor from range(?) as t(i)",
                 [country, count],
             )
+        con.execute(  # many views by few readers, too few to hide among
+            "insert into traffic.pageview by name select timestamptz '2026-01-05 12:30:00Z' as dt, 'en.wikipedia' as project, 'user' "
+            "as agent_type, 'desktop' as access_method, 'VU' as country_code, 'v' || i % 9 as actor from range(300) as t(i)"
+        )
         con.execute("insert into traffic.automated_actor by name select 'a0' as actor, timestamptz '2026-01-05 12:00:00Z' as hour")
         found = con.execute((SOURCE_ROOT / "data_products/traffic/pageview_by_country.sql").read_text()).to_arrow_table().to_pylist()
     assert {row["country_code"]: row["views_ceil"] for row in found} == {"NL": 300, "US": 1_000}
