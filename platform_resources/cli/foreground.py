@@ -30,6 +30,7 @@ from platform_resources.workspace import Location, find_location
 if TYPE_CHECKING:
     import dagster as dg
 
+_TOLD = ("ASSET_MATERIALIZATION", "ASSET_OBSERVATION", "ASSET_CHECK_EVALUATION")
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # what happened is in the UI; stderr is for one sentence
 
 
@@ -94,15 +95,18 @@ def execute(settings: Settings, contract: Contract, *, tags: Mapping[str, str], 
             return Outcome(run_id, "canceled", f"{contract.key} was interrupted, its run is canceled.", "interrupted")
         run = instance.get_run_by_id(run_id)
         status = run.status.value.lower() if run else ("success" if result.success else "failure")
+        # What an asset logs while it runs is in no result of a run that failed, so the instance is asked.
+        entries = instance.all_logs(run_id, of_type={dg.DagsterEventType[name] for name in _TOLD})
+        logged = [entry.dagster_event for entry in entries if entry.dagster_event is not None]
     fault, code, facts = _fault(result)
     return Outcome(
         result.run_id,
         "success" if result.success else status,
         None if result.success else fault or "The run failed without saying why.",
         code,
-        _newest(result, "ASSET_MATERIALIZATION"),
-        _newest(result, "ASSET_OBSERVATION"),
-        [_check(event.asset_check_evaluation_data) for event in result.all_events if event.event_type_value == "ASSET_CHECK_EVALUATION"],
+        _newest(logged, "ASSET_MATERIALIZATION"),
+        _newest(logged, "ASSET_OBSERVATION"),
+        [_check(event.asset_check_evaluation_data) for event in logged if event.event_type_value == "ASSET_CHECK_EVALUATION"],
         facts.get("sdp/refused_branch"),
         facts.get("sdp/error") or {},
     )
@@ -253,10 +257,10 @@ def _fault(result: Any) -> tuple[str | None, str, Mapping[str, Any]]:
     return None, "run-failed", {}
 
 
-def _newest(result: Any, kind: str) -> dict[str, Any]:
-    """Metadata of the run's last event of a kind."""
+def _newest(events: Sequence[Any], kind: str) -> dict[str, Any]:
+    """Metadata of the last event of a kind."""
     found: dict[str, Any] = {}
-    for event in result.all_events:
+    for event in events:
         if event.event_type_value == kind:
             data = event.event_specific_data
             entry = data.materialization if kind == "ASSET_MATERIALIZATION" else data.asset_observation

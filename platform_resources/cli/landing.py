@@ -24,10 +24,11 @@ _NOTHING = {
 
 @dataclass(frozen=True)
 class Landed:
-    """What the command answers: `shown` is its JSON."""
+    """What the command answers: `shown` is its JSON, `looked` where it looked when nothing came."""
 
     contract: Contract
     shown: dict[str, Any]
+    looked: str = ""
 
     def draw(self, console: Console, checks: Callable[[], None]) -> None:
         """For people; `checks` draws the results of the checks."""
@@ -41,6 +42,8 @@ class Landed:
             console.print(f"What was put aside: {self.contract.quarantine_identifier}", soft_wrap=True)
         if shown["skipped_checks"]:
             console.print(f"Published past {', '.join(shown['skipped_checks'])}; the commits and the run say so.")
+        if self.looked:
+            console.print(self.looked, soft_wrap=True)
         checks()
 
 
@@ -58,8 +61,7 @@ def land(settings: Settings, contract: Contract, *, partition: str | None, skip:
     if contract.slices is not None:
         keys = _keys(settings, contract, partition)
         if not keys:
-            outcome = Outcome("", "success")
-            return outcome, Landed(contract, _shown(outcome, skip))
+            return _answer(settings, contract, Outcome("", "success"), skip)
         tags |= {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
     elif partition is not None:
         from platform_resources.landing.pending import partition_keys
@@ -68,7 +70,16 @@ def land(settings: Settings, contract: Contract, *, partition: str | None, skip:
     config = land_config(contract.key, again=partition is not None, retry=True, skip_checks=skip)
     with progress(f"landing {contract.key}"):
         outcome = execute(settings, contract, tags=tags, config=config)
-    return outcome, Landed(contract, _shown(outcome, skip))
+    return _answer(settings, contract, outcome, skip)
+
+
+def _answer(settings: Settings, contract: Contract, outcome: Outcome, skip: Sequence[str]) -> tuple[Outcome, Landed]:
+    from platform_resources.landing.nothing_new import nothing_new
+
+    shown = _shown(outcome, skip)
+    came = shown["deliveries"] or shown["refused"] or shown["resting"]
+    told = outcome.fault is None or bool(shown["absent"])  # what else kept files from coming says so itself
+    return outcome, Landed(contract, shown, "" if came or not told else nothing_new(contract, settings))
 
 
 def _keys(settings: Settings, contract: Contract, partition: str | None) -> list[str]:

@@ -42,8 +42,9 @@ def read(stream: BinaryIO, delivery: Delivery, contract: Contract, dialect: Dial
     Raises:
         DeliveryRefused: `file-header`, `file-malformed`.
     """
-    table = _Text(stream, delivery.name, dialect, dialect.delimiter or delimiter)
-    names = _columns(table.header(), contract, delivery.name) if dialect.header else [column.name for column in contract.columns]
+    used = dialect.delimiter or delimiter
+    table = _Text(stream, delivery.name, dialect, used)
+    names = _columns(table.header(), contract, delivery.name, used) if dialect.header else [column.name for column in contract.columns]
     columns = TextColumns(contract)
     for fields, numbers, bad in table.records(len(names)):
         given = {name: fields.column(index) for index, name in enumerate(names)}
@@ -51,7 +52,7 @@ def read(stream: BinaryIO, delivery: Delivery, contract: Contract, dialect: Dial
         yield Block(block.rows, block.lines, sorted([*bad, *block.refused], key=lambda one: one.line or 0))
 
 
-def _columns(header: Sequence[str], contract: Contract, name: str) -> list[str]:
+def _columns(header: Sequence[str], contract: Contract, name: str, delimiter: str) -> list[str]:
     """The contract's column of each field."""
     known = {column.source_name.strip(): column.name for column in contract.columns}
     known = {column.name: column.name for column in contract.columns if column.name not in known} | known
@@ -68,10 +69,18 @@ def _columns(header: Sequence[str], contract: Contract, name: str) -> list[str]:
     if faults:
         raise DeliveryRefused(
             "file-header",
-            f"The header of {name} {' and '.join(faults)}.",
+            f"The header of {name} {' and '.join(faults)}.{_other_delimiter(given, delimiter)}",
             "Correct the file, or the contract: a column's name in the file stands in its physicalName.",
         )
     return [text for text in names if text is not None]
+
+
+def _other_delimiter(header: Sequence[str], used: str) -> str:
+    """A word about a header that is one field, where another delimiter stands in it."""
+    other = max(",;\t|", key=header[0].count) if len(header) == 1 else ""
+    if not other or other not in header[0]:
+        return ""
+    return f" Its fields seem to be parted by {other!r}, the contract's dialect says {used!r}."
 
 
 def _listed(names: Sequence[str]) -> str:
