@@ -45,7 +45,7 @@ _WORDS = ("a", "b", "c", "d", "é")
 
 
 class RowSampler:
-    """Draws rows of one contract. A text is one of its column's `examples` where it has some.
+    """Draws rows of one contract. A text or whole number is one of its column's `examples` where it has some.
 
     Args:
         contract: whose rows.
@@ -114,6 +114,8 @@ class RowSampler:
         if column is not None and column.enum:
             return self.random.choice(column.enum)
         number = self.random.randrange(3 if path in self.few else self.values)
+        if isinstance(kind, IntegerType | LongType) and column is not None and column.examples:
+            return int(column.examples[number % len(column.examples)])
         if isinstance(kind, IntegerType | LongType):
             low = column.options.get("minimum") if column is not None else None
             high = column.options.get("maximum") if column is not None else None

@@ -10,6 +10,7 @@ query does not.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -174,10 +175,11 @@ class _Tracer:
             self._visit_set(scope, expression, keys)
         elif isinstance(expression, exp.Select):
             self._undo_using(scope, expression)
-            projections = {item.alias_or_name: item.unalias() for item in expression.expressions}
+            names = Counter(item.alias_or_name for item in expression.expressions)
+            projections = {item.alias_or_name: item.unalias() for item in expression.expressions if names[item.alias_or_name] == 1}
             inner = [_substitute(key, projections) for key in keys]
             if any(key is None for key in inner):
-                self.lose(scope, "a key column comes from an expression that cannot be read (a star, COLUMNS or PIVOT)")
+                self.lose(scope, "a key column comes from what cannot be read (a star, COLUMNS, PIVOT, a name that two columns have)")
             else:
                 self._visit_select(scope, expression, [key for key in inner if key is not None])
         else:
