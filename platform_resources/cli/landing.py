@@ -84,14 +84,13 @@ def _answer(settings: Settings, contract: Contract, outcome: Outcome, skip: Sequ
 
 def _keys(settings: Settings, contract: Contract, partition: str | None) -> list[str]:
     from platform_resources.lakehouse.catalog import Lakehouse
-    from platform_resources.lakehouse.stamp import read_position
     from platform_resources.landing.opening import open_source
     from platform_resources.landing.pending import landed_of, partition_keys, units
 
     if partition is not None:
         return partition_keys(contract, partition)
     table = Lakehouse(settings).table(contract.identifier)
-    found = units(contract, open_source(contract, settings), landed_of(contract, read_position(table) if table is not None else None))
+    found = units(contract, open_source(contract, settings, looking=True), landed_of(contract, table))
     slices = contract.slices
     return sorted({slices.key(unit.slice) for unit in found if unit.slice is not None}) if slices is not None else []
 

@@ -62,7 +62,8 @@ def landed_columns(contract: Contract) -> tuple[NestedField, ...]:
     """The platform's own columns of a landed product, after the contract's."""
     slices = contract.slices
     of_slices = () if slices is None else (slice_column(contract),)
-    return (_FILE, _FILE_HASH, _LINE, *of_slices, _LANDED_AT, *(_VALIDITY if contract.validity else ()))
+    extra = (EXTRA_COLUMN,) if contract.keeps_extra else ()
+    return (_FILE, _FILE_HASH, _LINE, *of_slices, _LANDED_AT, *extra, *(_VALIDITY if contract.validity else ()))
 
 
 def slice_column(contract: Contract, *, required: bool = True) -> NestedField:
@@ -94,13 +95,14 @@ class MergeRule:
     """How rows are merged by key.
 
     `strategy` is `auto`, `merge-on-read` or `copy-on-write`. Of rows with one key the one with the greatest `sequence` (dotted columns,
-    the first counts most) wins; without any, a key may stand but once. `marker` says which rows of a batch are deletions: a boolean
-    column (and None), or a column and the text of the value it then has.
+    the first counts most) wins; without any, or where it tells only batches apart (`of_batches`), a batch has a key but once. `marker`
+    says which rows of a batch are deletions: a boolean column (and None), or a column and the text of the value it then has.
     """
 
     strategy: str = "auto"
     sequence: tuple[str, ...] = ()
     marker: tuple[str, str | None] | None = None
+    of_batches: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,19 +157,25 @@ def table_definition(contract: Contract) -> TableDefinition:
         properties=_properties(contract),
         primary_key=contract.primary_key,
         write_mode=contract.write_mode,
-        merge=MergeRule(contract.merge_strategy, contract.sequence, contract.delete_marker),
+        merge=_merge_rule(contract),
     )
+
+
+def _merge_rule(contract: Contract) -> MergeRule:
+    """As the contract says; slices that are merged are a sequence by themselves, since an older one may come, or come again, later."""
+    merges = contract.write_mode == "merge" and not contract.validity
+    by_slice = merges and contract.lands and contract.slices is not None and not contract.sequence
+    sequence = ("_slice",) if by_slice else contract.sequence
+    return MergeRule(contract.merge_strategy, sequence, contract.delete_marker, of_batches=by_slice)
 
 
 def table_schema(contract: Contract) -> Schema:
     """The Iceberg schema alone; identifier fields are the primary key."""
     fields = [NestedField(0, c.name, _fresh(c), required=c.required, doc=c.description or None) for c in contract.columns]
     if contract.is_stream:
-        fields += [*STREAM_COLUMNS, *([EXTRA_COLUMN] if contract.open else [])]
+        fields += [*STREAM_COLUMNS, *([EXTRA_COLUMN] if contract.keeps_extra else [])]
     elif contract.lands:
         fields += landed_columns(contract)
-    elif contract.publication is not None:
-        fields.append(slice_column(contract))
     numbered = [field.model_copy(update={"field_id": index}) for index, field in enumerate(fields, start=1)]
     schema = assign_fresh_schema_ids(_Numbering().schema(numbered))
     keys = [schema.find_field(name).field_id for name in identifiers(contract)]
@@ -176,7 +184,7 @@ def table_schema(contract: Contract) -> Schema:
 
 def identifiers(contract: Contract) -> tuple[str, ...]:
     """The columns that tell the table's rows apart: the primary key, with the slice or start of validity where a key stands in each."""
-    if not contract.primary_key or not (contract.lands or contract.publication is not None):
+    if not contract.primary_key or not contract.lands:
         return contract.primary_key
     if contract.validity:
         return (*contract.primary_key, "_valid_from")
@@ -318,8 +326,8 @@ def _properties(contract: Contract) -> dict[str, str]:
         properties[_METRICS + "_file_hash"] = "counts"
     if contract.is_stream:
         properties[_METRICS + "_event_hash"] = "counts"  # bounds of a hash prune nothing
-        if contract.open:
-            properties[_METRICS + "_extra"] = "none"  # undeclared fields may hold anything, personal data too
+    if contract.keeps_extra:
+        properties[_METRICS + "_extra"] = "none"  # undeclared fields may hold anything, personal data too
     return properties
 
 

@@ -22,6 +22,16 @@ from platform_resources.contracts.sources import (
 )
 from platform_resources.contracts.yaml_source import DocumentPath
 
+XML_DUMP_FIELDS = (
+    "wiki_id", "page_id", "page_namespace_id", "page_namespace_name", "page_title", "page_redirect_target", "page_restrictions",
+    "revision_id", "revision_parent_id", "revision_dt", "user_id", "user_text", "user_is_visible", "revision_comment",
+    "revision_comment_is_visible", "revision_is_minor_edit", "revision_sha1", "revision_size", "revision_content_is_visible",
+    "revision_content_slots", "content_body", "content_format", "content_model", "content_sha1", "content_size", "content_address",
+    "content_is_visible", "origin_rev_id", "site_name", "site_base", "site_generator", "site_case", "site_language", "export_version",
+    "namespace_name", "parent_id", "comment", "comment_is_visible", "is_minor_edit", "content_slots",
+)  # fmt: skip
+"""What an XML dump calls what it has of a revision; `landing.xml_dump` reads them."""
+
 _SCHEMA: DocumentPath = ("schema", 0)
 
 
@@ -178,6 +188,9 @@ def check_landing(contract: Contract, findings: Findings) -> None:
         )
     if source.cursor is not None:
         _cursor(contract, source.cursor, findings)
+    if source.kind == "xml_dump":
+        _dump_fields(contract, findings)
+    _merge_order(contract, source, findings)
     _validity(contract, source, findings)
     if contract.incremental != "full":
         findings.error(
@@ -212,6 +225,30 @@ def _cursor(contract: Contract, cursor: str, findings: Findings) -> None:
             ("servers",),
             f"The cursor names the column {cursor}, which the contract does not declare.",
             did_you_mean(cursor, names, otherwise="Name a declared column."),
+        )
+
+
+def _dump_fields(contract: Contract, findings: Findings) -> None:
+    for index, column in enumerate(contract.columns):
+        if column.source_name not in XML_DUMP_FIELDS:
+            named = "" if column.physical_name is None else f", called {column.physical_name} there,"
+            findings.error(
+                "dump-field-unknown",
+                (*_SCHEMA, "properties", index),
+                f"The column {column.name}{named} is nothing that an XML dump has.",
+                did_you_mean(column.source_name, XML_DUMP_FIELDS, otherwise=f"Set physicalName to one of {', '.join(XML_DUMP_FIELDS)}."),
+            )
+
+
+def _merge_order(contract: Contract, source: SourceSpec, findings: Findings) -> None:
+    """Files that are merged need an order of their own: one that was refused, or is corrected, lands behind those that are newer."""
+    several = source.kind in FILE_KINDS and source.slices is None and any(sign in (source.path or "") for sign in "*?[")
+    if contract.write_mode == "merge" and several and not contract.sequence and not contract.validity:
+        findings.error(
+            "contract-merge-order",
+            _at(contract, "writeMode"),
+            f"Files of the path {show(source.path or '')} are merged, but nothing tells which of two rows with one key is the newer one.",
+            "Declare the custom property sequence, e.g. [updated_at], or write the date into the path: {slice:%Y-%m-%d}, with start.",
         )
 
 

@@ -258,8 +258,13 @@ class Contract:
 
     @property
     def open(self) -> bool:
-        """Whether the event may carry undeclared fields anywhere, which then need the `_extra` column."""
+        """Whether the event, or the record, may carry undeclared fields anywhere."""
         return not self.closed or any(column.fields and not column.closed for _, column in self.walk())
+
+    @property
+    def keeps_extra(self) -> bool:
+        """Whether the table has `_extra` for undeclared fields: of an open stream, and of open records that land as JSON."""
+        return self.open and (self.is_stream or (self.source is not None and self.source.has_records))
 
     def walk(self) -> Iterator[tuple[str, Column]]:
         """Every column, nested ones included, with its dotted path."""

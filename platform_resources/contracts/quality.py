@@ -42,7 +42,7 @@ def predicate_sql(check: Check) -> str:
     if check.metric == "missingValues":
         words = check.arguments.get("missingValues", _MISSING)
         terms = [f"{column} IS NULL"] if None in words else []
-        terms += [f"coalesce({term}, FALSE)" for term in [_among(column, words)] if term]
+        terms += [f"coalesce({term}, FALSE)" for term in [among_sql(column, words)] if term]
         return "(" + (" OR ".join(terms) or "FALSE") + ")"
     if check.metric == "invalidValues":
         return "(" + (" OR ".join(_invalid(check.arguments, column)) or "FALSE") + ")"
@@ -53,7 +53,7 @@ def _invalid(arguments: Mapping[str, Any], column: str) -> list[str]:
     text = f"CAST({column} AS VARCHAR)"
     terms = []
     if "validValues" in arguments:
-        among = _among(column, arguments["validValues"])
+        among = among_sql(column, arguments["validValues"])
         terms.append(f"NOT ({among})" if among else f"{column} IS NOT NULL")
     bounds = {"minimum": f"{column} <", "maximum": f"{column} >", "minLength": f"length({text}) <", "maxLength": f"length({text}) >"}
     terms += [f"{bounds[word]} {literal(arguments[word])}" for word in bounds if word in arguments]
@@ -62,7 +62,7 @@ def _invalid(arguments: Mapping[str, Any], column: str) -> list[str]:
     return [f"coalesce({term}, FALSE)" for term in terms]
 
 
-def _among(column: str, words: Iterable[Any]) -> str:
+def among_sql(column: str, words: Iterable[Any]) -> str:
     """SQL that a value is one of some words, NULL for a null; numbers compare by value, all else by its text. "" without a word."""
     numbers = [literal(word) for word in words if isinstance(word, int | float) and not isinstance(word, bool)]
     texts = [literal(str(word).lower() if isinstance(word, bool) else word) for word in words if isinstance(word, str | bool)]

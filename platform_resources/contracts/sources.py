@@ -153,6 +153,13 @@ class SourceSpec:
     slices: Slices | None = None
 
     @property
+    def has_records(self) -> bool:
+        """Whether what lands are JSON records, which may have fields that nobody declared."""
+        if isinstance(self.options, FilesOptions):
+            return format_of(self.options, self.path or "") in ("json", "ndjson")
+        return self.kind == "http"
+
+    @property
     def cursor(self) -> str | None:
         """The column behind which the source gives what is new; None where it gives all of it each time."""
         return getattr(self.options, "cursor", None)

@@ -79,7 +79,7 @@ def resolve(data: Data, schema: Schema, identifier: str, keys: Sequence[str], ru
     batch = columns.of_rows(table)
     sequence = KeyColumns.of(identifier, schema, rule.sequence).of_rows(table) if rule.sequence else None
     win = np.ones(table.num_rows, bool)
-    if sequence is not None:
+    if sequence is not None and not rule.of_batches:
         win = _winners(KeySet(batch).numbers(batch), sequence)
     gone = np.zeros(table.num_rows, bool)
     if rule.marker is not None:

@@ -21,6 +21,7 @@ from platform_resources.errors import PlatformError
 from platform_resources.failpoints import failpoint
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.file_io import S3FileIO, delete_files
+from platform_resources.lakehouse.stamp import settled_files
 
 WINDOW = timedelta(days=3)  # as Iceberg's own remove_orphan_files; no write may be staged for longer
 LEAST_WINDOW = timedelta(hours=24)
@@ -79,6 +80,7 @@ def reached_files(table: Table) -> set[str]:
     metadata, found, manifests = table.metadata, set[str](), {}
     found.update([table.metadata_location, *(entry.metadata_file for entry in metadata.metadata_log)])
     found.update(one.statistics_path for one in (*metadata.statistics, *metadata.partition_statistics))
+    found.update(settled_files(table))
     for snapshot in metadata.snapshots:
         found.add(snapshot.manifest_list)
         manifests.update({one.manifest_path: one for one in snapshot.manifests(table.io)})

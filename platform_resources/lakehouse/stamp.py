@@ -34,6 +34,7 @@ ROLLED_BACK_TO = "sdp.rolled-back-to"
 EVENT_TIMES = "sdp.event-times"
 TOPIC_IDS = "sdp.topic-ids"
 REFUSED_DELIVERIES = "sdp.refused-deliveries"  # of a landed product's quarantine: which deliveries were refused whole, and how often
+SETTLED = "settled"  # key of a landed product's position: the file below the table's location that has all names but the last
 LANDED_AT = "sdp.landed-at"  # when the rows of the write with the position were landed
 
 EXPIRED_RUNS = "sdp.expired-runs"  # table property; history that expired is part of main whatever is rolled back, so it needs no snapshot
@@ -142,6 +143,17 @@ def read_position_at(table: Table, ref: str = "main") -> tuple[Position | None, 
     """`sdp.position` and the snapshot that carries it."""
     text, snapshot_id = read_stamp(table, POSITION, ref)
     return (None if text is None else json.loads(text)), snapshot_id
+
+
+def settled_files(table: Table) -> set[str]:
+    """Locations of the files that positions of the table's snapshots name, whatever branch those are on."""
+    found = set[str]()
+    for snapshot in table.metadata.snapshots:
+        text = summary_of(snapshot).get(POSITION, "")
+        name = json.loads(text).get(SETTLED) if f'"{SETTLED}"' in text else None
+        if isinstance(name, str):  # a topic may be called so
+            found.add(f"{table.location().rstrip('/')}/{name}")
+    return found
 
 
 def read_watermark_at(table: Table, ref: str = "main") -> tuple[datetime | None, int | None]:

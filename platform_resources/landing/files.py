@@ -31,6 +31,8 @@ from platform_resources.landing.pulled import Pulled
 from platform_resources.landing.source import Block, Delivery, DeliveryRefused, Landed
 
 _CHUNK = 1 << 20
+LOOK_BYTES = 256 << 20
+"""What is hashed at most where somebody only looks: a sensor has a minute for all products of its location."""
 _VERSION_DIGITS = 16
 _UNFINISHED = (".tmp", ".part", ".partial", ".filepart", ".crdownload", "~")
 # A file system's clock may stand still for as long: a change within it has the same times as the content that was hashed.
@@ -42,11 +44,16 @@ _WIDTHS = {"Y": 4, "G": 4, "j": 3}  # of strftime's directives in a dated path; 
 class FileSource:
     """The files of one contract's connection and path, for every kind of source that comes as files.
 
+    Args:
+        contract, settings: what is read, and where from.
+        looking: only whether something is pending is asked. Of big files that are new or changed the version is then empty, since
+            telling it takes reading them; a landing reads them, and finds what was only touched.
+
     Raises:
         PlatformError: `connection-unknown`, `connection-unfit`.
     """
 
-    def __init__(self, contract: Contract, settings: Settings) -> None:
+    def __init__(self, contract: Contract, settings: Settings, *, looking: bool = False) -> None:
         source = contract.source
         assert source is not None  # noqa: S101 - opened for sources only
         if not isinstance(source.options, FilesOptions | XmlDumpOptions | SqlDumpOptions):
@@ -55,14 +62,19 @@ class FileSource:
         self._path = DatedPath(source.path or "*")
         may_lack = settings.connection(connection_name(contract)) is None  # the drop folder comes with its first file
         self._place = place_at(address_of(contract, settings), settings, may_lack=may_lack)
+        self._looking = looking
         self._hashes = Hashes(settings.home / "landing" / f"{contract.identifier}.json")
 
     def pending(self, landed: Landed) -> Sequence[Delivery]:
         """The files that are whole, and whose content is not what landed under their name."""
-        deliveries = []
+        deliveries, left = [], LOOK_BYTES
         with self._hashes:
             for found, start in self._ready():
-                version = self._hashes.version(self._place, found)
+                version: str | None = ""
+                if not self._looking or self._hashes.knows(found):
+                    version = self._hashes.version(self._place, found)
+                elif found.size <= left:
+                    version, left = self._hashes.version(self._place, found), left - found.size
                 if version is not None and landed.get(found.name) != version:
                     deliveries.append(Delivery(found.name, version, start, found.size, found.changed))
         return sorted(deliveries, key=lambda one: (one.slice or datetime.min.replace(tzinfo=UTC), one.name))
@@ -95,7 +107,7 @@ class FileSource:
         now = datetime.now(UTC)
         for found in listed:
             matched, start = self._path.match(found.name)
-            if not matched or is_unfinished(found.name) or not is_complete(found, self._options.complete, names, now):
+            if not matched or _unfinished(found.name) or not is_complete(found, self._options.complete, names, now):
                 continue
             if self._slices is not None and start is not None:
                 start = self._slices.floor(start)
@@ -186,7 +198,7 @@ def is_complete(found: Found, complete: Complete, names: Mapping[str, Found], no
     return marker is not None and marker.written >= found.written
 
 
-def is_unfinished(name: str) -> bool:
+def _unfinished(name: str) -> bool:
     """Whether a name says that its file is no data, or none yet: hidden, a marker, a writer's temporary name."""
     parts = name.split("/")
     return any(part.startswith((".", "_")) for part in parts) or parts[-1].lower().endswith(_UNFINISHED)
@@ -288,6 +300,10 @@ class Hashes:
                 fresh = self.file.with_name(f"{self.file.name}.{os.getpid()}.tmp")
                 fresh.write_text(json.dumps(self._seen), encoding="utf-8")
                 fresh.replace(self.file)
+
+    def knows(self, found: Found) -> bool:
+        """Whether the version of a file can be told without reading it."""
+        return self._known.get(found.name, [None])[0] == found.signature
 
     def version(self, place: Place, found: Found) -> str | None:
         """The version of a file's content, read unless its signature is known; None when it changed meanwhile."""

@@ -8,7 +8,6 @@ styles `cursor` and `link` do not have that fault if the API does not.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -17,7 +16,7 @@ from urllib.parse import urljoin, urlsplit
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.types import DecimalType, TimestampType, TimestamptzType
+from pyiceberg.types import TimestampType, TimestamptzType
 
 from platform_resources.config import Settings
 from platform_resources.contracts.iceberg import arrow_type
@@ -27,7 +26,7 @@ from platform_resources.errors import PlatformError
 from platform_resources.landing.connections import address_of, connection_name
 from platform_resources.landing.cursors import Increment, merges, position_of, takes_newest
 from platform_resources.landing.http_pages import Answer, Client, Retries
-from platform_resources.landing.json_records import JsonRows
+from platform_resources.landing.json_records import JsonRows, list_at
 from platform_resources.landing.snapshots import now, pending_snapshot, see_slice_is_now
 from platform_resources.landing.source import Block, Delivery, DeliveryRefused, Landed
 from platform_resources.streams.temporal import format_micros
@@ -49,7 +48,6 @@ class HttpSource:
         self._client = Client(address_of(contract, settings), connection_name(contract), self._options.budget)
         self._path = contract.source.path or ""
         self._rows = JsonRows(contract)
-        self._decimals = [column.source_name for column in contract.columns if isinstance(column.type, DecimalType)]
         self._reached: dict[str, str] = {}
         if self._options.cursor and self._options.overlap and not merges(contract):
             raise PlatformError(
@@ -146,27 +144,18 @@ class HttpSource:
                 self._see_new([url, place], seen, "place to go on at")
 
     def _records(self, answer: Answer) -> list[Any]:
-        path = self._options.records
-        value = _inside(answer.value, path)
-        if isinstance(value, list):
-            self._restore_decimals(value, answer)
-            return value
-        what = f"has no list at {path}" if path else "is no list"
-        raise DeliveryRefused(
-            "http-malformed",
-            f"The answer of {answer.place} {what}.",
-            "Say in the contract where the list is: the custom property records, e.g. data.items.",
-            file=self._contract.path,
-        )
-
-    def _restore_decimals(self, records: list[Any], answer: Answer) -> None:
-        """Give decimal columns the digits that stand in the text: parsed as floats, numbers of more than 15 lose some."""
-        rounded = [(one, name) for one in records if type(one) is dict for name in self._decimals if type(one.get(name)) is float]
-        if rounded:
-            exact = _inside(json.loads(answer.text, parse_float=str), self._options.records)
-            by_record = {id(one): other for one, other in zip(records, exact, strict=True)}
-            for one, name in rounded:
-                one[name] = str(by_record[id(one)][name])
+        path, numbers = self._options.records, self._rows.numbers
+        found = list_at(answer.value, path)
+        if found is None:
+            what = f"has no list at {path}" if path else "is no list"
+            raise DeliveryRefused(
+                "http-malformed",
+                f"The answer of {answer.place} {what}.",
+                "Say in the contract where the list is: the custom property records, e.g. data.items.",
+                file=self._contract.path,
+            )
+        exact = list_at(numbers.parsed(answer.text), path)
+        return found if exact is None else list(map(numbers.record, exact))
 
     def _following(
         self, paging: Paging, answer: Answer, url: str, place: Mapping[str, str], records: int
@@ -300,7 +289,6 @@ def _inside(value: Any, path: str | None) -> Any:
     for name in path.split(".") if path else ():
         value = value.get(name) if isinstance(value, dict) else None
     return value
-
 
 
 def _is_bare(value: Any, path: str | None) -> bool:

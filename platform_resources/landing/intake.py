@@ -15,6 +15,7 @@ from platform_resources.contracts.iceberg import landed_columns
 from platform_resources.contracts.model import Contract
 from platform_resources.engines.audit import CheckOutcome
 from platform_resources.lakehouse.conforming import arrow_schema_of
+from platform_resources.landing.limits import Limits
 from platform_resources.landing.quarantine import Aside
 from platform_resources.landing.source import Block, Delivery, RefusedRecord, Source
 from platform_resources.streams.checks import StreamChecks
@@ -34,12 +35,20 @@ class Intake:
     """
 
     def __init__(
-        self, contract: Contract, source: Source, deliveries: Sequence[Delivery], *, checks: StreamChecks, aside: Aside, landed_at: datetime
+        self,
+        contract: Contract,
+        source: Source,
+        deliveries: Sequence[Delivery],
+        *,
+        checks: StreamChecks,
+        limits: Limits,
+        aside: Aside,
+        landed_at: datetime,
     ) -> None:
         from platform_resources.contracts.iceberg import table_schema
 
         self._contract, self._source, self._deliveries = contract, source, deliveries
-        self._checks, self._aside, self._landed_at = checks, aside, landed_at
+        self._checks, self._limits, self._aside, self._landed_at = checks, limits, aside, landed_at
         schema = arrow_schema_of(table_schema(contract))
         self.schema = pa.schema([field for field in schema if not field.name.startswith("_valid_")])
         self.read = self.inserted = 0
@@ -77,7 +86,7 @@ class Intake:
         return self._with_own(delivery, rows, lines)
 
     def _failed(self, rows: pa.Table, lines: pa.Array, refused: list[RefusedRecord]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Which rows are none after all: a required value is missing, or they break a row-wise rule."""
+        """Which rows are none after all: a required value is missing, one is not what its column may hold, or they break a rule."""
         failed = np.zeros(rows.num_rows, dtype=bool)
         for column in self._contract.columns:
             if column.required and rows.column(column.name).null_count:
@@ -85,6 +94,11 @@ class Intake:
                 failed |= missing
                 detail = f"{column.name} is missing."
                 refused += [_record(rows, lines, int(i), "schema-violation", column.name, detail) for i in np.flatnonzero(missing)]
+        broken = self._limits.broken(rows)
+        for index in np.flatnonzero((broken >= 0) & ~failed):
+            limit = self._limits.of(broken[index])
+            refused.append(_record(rows, lines, int(index), "schema-violation", limit.path, f"{limit.path} {limit.says}."))
+        failed |= broken >= 0
         verdicts = self._checks.rows(rows)
         self.outcomes += verdicts.outcomes
         for index in np.flatnonzero((verdicts.failed >= 0) & ~failed):
@@ -118,8 +132,13 @@ class Intake:
             "_slice": slices.value(delivery.slice) if slices is not None and delivery.slice is not None else None,
             "_landed_at": self._landed_at,
         }
+        extra = rows.column("_extra") if self._contract.keeps_extra else None
+        rows = rows.select([column.name for column in self._contract.columns])
         for field in landed_columns(self._contract):
             if field.name.startswith("_valid_"):
+                continue
+            if field.name == "_extra":
+                rows = rows.append_column("_extra", extra)
                 continue
             kind = self.schema.field(field.name).type
             rows = rows.append_column(field.name, lines if field.name == "_line" else pa.repeat(pa.scalar(own[field.name], kind), n))
@@ -127,13 +146,15 @@ class Intake:
 
 
 def _complete(contract: Contract, rows: pa.Table) -> pa.Table:
-    """The contract's columns, in its order; those that the delivery does not have are null."""
+    """The contract's columns, in its order, and what it leaves undeclared; what the delivery does not have is null."""
     from platform_resources.contracts.iceberg import arrow_type
 
     columns = {
         column.name: rows.column(column.name) if column.name in rows.column_names else pa.nulls(rows.num_rows, arrow_type(column.type))
         for column in contract.columns
     }
+    if contract.keeps_extra:
+        columns["_extra"] = rows.column("_extra") if "_extra" in rows.column_names else pa.nulls(rows.num_rows, pa.string())
     return pa.table(columns)
 
 

@@ -1,7 +1,7 @@
 """NDJSON, and JSON files that hold a list, as a contract's rows. What a value may be is `streams.arrays`'s, as for events.
 
 A name in the file is a column's `physicalName`, nested ones too. Fields that the contract does not declare refuse their record, unless
-it is open (`additionalProperties`).
+it is open (`additionalProperties`): then they stand in `_extra`, as those of events do.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ import pyarrow.compute as pc
 
 from platform_resources.contracts.iceberg import arrow_type
 from platform_resources.contracts.model import Column, Contract
+from platform_resources.landing.exact_numbers import ExactNumbers
 from platform_resources.landing.json_columns import JsonColumns
 from platform_resources.landing.source import Block, Delivery, DeliveryRefused, RefusedRecord
 from platform_resources.streams.arrays import Findings, struct_builder
+from platform_resources.streams.canonical import canonical_json
+from platform_resources.streams.undeclared import Undeclared
 
 BLOCK_BYTES = 4 << 20
 LINE_BYTES = 64 << 20
@@ -31,11 +34,18 @@ _BLOCK_RECORDS = 10_000
 
 
 class JsonRows:
-    """Turns parsed records into the columns of one contract."""
+    """Turns parsed records into the columns of one contract, and what an open one does not declare into `_extra`.
+
+    Attributes:
+        numbers: what reads the records' text so that decimals keep their digits.
+    """
 
     def __init__(self, contract: Contract) -> None:
         kind = pa.struct([pa.field(column.name, arrow_type(column.type)) for column in contract.columns])
-        self._build = struct_builder(tuple(map(_as_in_source, contract.columns)), kind, open_=not contract.closed)
+        columns = tuple(map(_as_in_source, contract.columns))
+        self._build = struct_builder(columns, kind, open_=not contract.closed)
+        self._undeclared = Undeclared(replace(contract, columns=columns)) if contract.keeps_extra else None
+        self.numbers = ExactNumbers(columns)
 
     def typed(self, records: Sequence[Any], lines: Sequence[int], raw: Callable[[int], bytes | None]) -> Block:
         """The records that are rows, and the others refused.
@@ -51,6 +61,8 @@ class JsonRows:
                 findings.fault((index, ""), "not-an-object", "the record is no JSON object")
         array = self._build(list(records), lambda index: (index, ""), findings)
         table, numbers = pa.Table.from_struct_array(array), pa.array(lines, pa.int64())
+        if self._undeclared is not None:
+            table = table.append_column("_extra", self._extra(self._undeclared, records, findings))
         if not findings.faults:
             return Block(table, numbers)
         refused = [
@@ -59,6 +71,14 @@ class JsonRows:
         ]
         good = pc.invert(pc.is_in(pa.array(range(len(records)), pa.int64()), value_set=pa.array(list(findings.faults), pa.int64())))
         return Block(table.filter(good), numbers.filter(good), refused)
+
+    @staticmethod
+    def _extra(undeclared: Undeclared, records: Sequence[Any], findings: Findings) -> pa.Array:
+        texts: list[bytes | None] = [None] * len(records)
+        for row in findings.undeclared - findings.faults.keys():
+            extra = undeclared.of(records[row])
+            texts[row] = canonical_json(extra) if extra else None
+        return pa.array(texts, pa.string())
 
 
 def _as_in_source(column: Column) -> Column:
@@ -91,7 +111,7 @@ def read_lines(stream: BinaryIO, delivery: Delivery, contract: Contract) -> Iter
         records, lines, raws, refused = list[Any](), list[int](), list[bytes](), list[RefusedRecord]()
         for number, text in enumerate(texts, start=line):
             try:
-                records.append(orjson.loads(text))
+                records.append(rows.numbers.loads(text))
             except orjson.JSONDecodeError as error:
                 if text.strip():
                     refused.append(RefusedRecord(number, text.rstrip(b"\r"), "not-json", "", f"is not JSON: {error}"))
@@ -129,35 +149,43 @@ def read_list(stream: BinaryIO, delivery: Delivery, contract: Contract, records:
     Raises:
         DeliveryRefused: `file-malformed`: it is no JSON, or there is no list.
     """
-    head = stream.read(WHOLE_BYTES + 1)
-    found = _whole(head, delivery, records) if len(head) <= WHOLE_BYTES else _streamed(head, stream, delivery, records)
-    rows, number = JsonRows(contract), 1
+    rows, number, head = JsonRows(contract), 1, stream.read(WHOLE_BYTES + 1)
+    if len(head) <= WHOLE_BYTES:
+        found = _whole(head, delivery, records, rows.numbers)
+    else:
+        found = _streamed(head, stream, delivery, records, rows.numbers)
     while block := list(islice(found, _BLOCK_RECORDS)):
         numbers = range(number, number + len(block))
         yield rows.typed(block, numbers, lambda index, block=block: orjson.dumps(block[index], default=str))  # type: ignore[misc]
         number += len(block)
 
 
-def _whole(text: bytes, delivery: Delivery, path: str | None) -> Iterator[Any]:
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise _malformed(delivery, str(error)) from None
+def list_at(value: Any, path: str | None) -> list[Any] | None:
+    """The list at a dotted path of a JSON value, at its root without one; None where there is none."""
     for name in path.split(".") if path else ():
         value = value.get(name) if isinstance(value, dict) else None
-    if not isinstance(value, list):
+    return value if isinstance(value, list) else None
+
+
+def _whole(text: bytes, delivery: Delivery, path: str | None, numbers: ExactNumbers) -> Iterator[Any]:
+    try:
+        found = list_at(orjson.loads(text), path)
+    except orjson.JSONDecodeError as error:
+        raise _malformed(delivery, str(error)) from None
+    if found is None:
         raise _malformed(delivery, f"there is no list at {path}" if path else "it is no list")
-    return iter(value)
+    exact = list_at(numbers.parsed(text), path)
+    return iter(found) if exact is None else map(numbers.record, exact)
 
 
-def _streamed(head: bytes, stream: BinaryIO, delivery: Delivery, path: str | None) -> Iterator[Any]:
+def _streamed(head: bytes, stream: BinaryIO, delivery: Delivery, path: str | None, numbers: ExactNumbers) -> Iterator[Any]:
     import ijson
 
     found = False
     try:
-        for record in ijson.items(_Again(head, stream), f"{path}.item" if path else "item", use_float=True):
+        for record in ijson.items(_Again(head, stream), f"{path}.item" if path else "item", use_float=not numbers.any):
             found = True
-            yield record
+            yield numbers.record(record) if numbers.any else record
     except (ijson.JSONError, UnicodeDecodeError) as error:
         raise _malformed(delivery, str(error).splitlines()[0]) from None
     if not found:

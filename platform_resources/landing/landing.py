@@ -1,13 +1,13 @@
 """Landing: what a source has and the table has not becomes rows, each delivery once and whole, in one fenced commit of its own.
 
 The position in the table's stamp says what has landed. What a landing does is the same when it is done twice: a file's rows replace the
-rows of that file, a slice's those of the slice, and records put aside those put aside from the same delivery. Deliveries become rows in
-`intake`, what is to land is told by `pending`, rows with a validity are compared in `validity`.
+rows of that file, a slice's those of the slice, and records put aside those put aside from the same delivery. Before its first commit it
+takes over, as a drain does (`streams.takeover`): from then on no commit of an earlier landing counts, to neither table. Deliveries become
+rows in `intake`, what is to land is told by `pending`, rows with a validity are compared in `validity`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,14 +45,15 @@ from platform_resources.lakehouse.stamp import (
     REFUSED_DELIVERIES,
     Position,
     Stamp,
-    compact_json,
     format_instant,
     parse_instant,
     read_position,
     read_stamp,
     read_watermark,
+    same_position,
 )
 from platform_resources.landing.intake import Intake
+from platform_resources.landing.limits import Limits
 from platform_resources.landing.opening import open_source
 from platform_resources.landing.pending import (
     Unit,
@@ -74,11 +75,13 @@ from platform_resources.landing.quarantine import (
     stamped_refusals,
 )
 from platform_resources.landing.reports import LandingCommit, LandingReport, Refused
+from platform_resources.landing.settled import moved
 from platform_resources.landing.source import DeliveryRefused, RefusedRecord, Source
 from platform_resources.landing.validity import compared
 from platform_resources.runs import code_version, look_at, refused_branch
 from platform_resources.streams.checks import StreamChecks, combined
 from platform_resources.streams.refusals import SKIPPED
+from platform_resources.streams.takeover import cut_nothing, take_over
 
 # Faults of rows that the writer finds: the delivery is at fault, not the platform.
 _OF_ROWS = frozenset({"column-null", "column-value", "merge-duplicate-key"})
@@ -119,8 +122,9 @@ class _State:
         return read_position(self.table) if self.table is not None else None
 
     @property
-    def quarantine_position(self) -> Position | None:
-        return read_position(self.quarantine) if self.quarantine is not None else None
+    def landed_at(self) -> datetime | None:
+        told = read_stamp(self.table, LANDED_AT)[0] if self.table is not None else None
+        return None if told is None else parse_instant(told)
 
     @property
     def watermark(self) -> datetime | None:
@@ -169,8 +173,9 @@ class Landing:
         self._skip = tuple(sorted(skip_checks))
         self._on_commit = on_commit
         self._definition, self._quarantine = table_definition(contract), quarantine_definition(contract)
-        self._checks = StreamChecks(contract, settings, skip=self._skip)
+        self._checks, self._limits = StreamChecks(contract, settings, skip=self._skip), Limits(contract)
         self._outcomes: list[CheckOutcome] = []
+        self._epoch: int | None = None
 
     def run(self, *, stop: threading.Event | None = None) -> LandingReport:
         """Land what is pending, oldest first; a refused delivery does not keep the others from landing.
@@ -188,30 +193,59 @@ class Landing:
             report.superseded = True
         finally:
             self._checks.close()
+            self._limits.close()
             state = self._state()
             report.position, report.watermark = state.position or {}, state.watermark
             report.checks = combined(self._outcomes)
         return report
 
     def _land_all(self, stop: threading.Event) -> None:
-        state, listed_at = self._state(), self._clock()
-        found = units(self.contract, self.source, landed_of(self.contract, state.position), self._keys, again=self._again)
-        self._note_absent(found)
+        found, listed_at = self._found()
+        self._note_absent([unit for unit, _ in found])
         left = 0
-        for number, unit in enumerate(found):
+        for number, (unit, rests) in enumerate(found):
             if stop.is_set():
                 self.report.stopped = True
                 return
-            rests = None if self._retry else rest_of(self.contract, unit, self._state().refused, self._clock())
-            if rests is not None:
+            if rests:
                 self.report.resting += [delivery.name for delivery in unit.deliveries]
             last = number == len(found) - 1 and not left
-            landed = rests is None and self._landed(unit, listed_at if last and tells_idleness(self.contract) else None)
+            landed = not rests and self._landed(unit, listed_at if last and tells_idleness(self.contract) else None)
             left += not landed
             if not landed and self.contract.validity and not is_late(self.contract, unit, self._state().watermark):
                 return  # those behind it would be the newer ones, and it could never land
         if not found and idle_due(self.contract, self._state().table, listed_at):
             self._say_idle(listed_at)
+
+    def _found(self) -> tuple[list[tuple[Unit, bool]], datetime]:
+        """What is to land and whether it rests, and when that was seen; taken over where any of it may be tried now."""
+        while True:
+            state, listed_at = self._state(), self._clock()
+            there = units(self.contract, self.source, landed_of(self.contract, state.table), self._keys, again=self._again)
+            found = [(unit, self._rests(unit, state)) for unit in there]
+            if self._epoch is None and not all(rests for _, rests in found):
+                self._take_over()
+            if same_position(self._state().position, state.position):  # else an earlier landing went on until it was taken over
+                return found, listed_at
+
+    def _take_over(self) -> None:
+        """Become the only landing whose commits count.
+
+        Raises:
+            Fenced: another one was faster.
+        """
+        definition, version = self._definition, self.contract.version
+        tenure = take_over(
+            self.lakehouse, definition, self._quarantine, lambda *, epoch, **_: Stamp(self.run_id, None, version, epoch=epoch),
+            cut_back=cut_nothing,
+        )  # fmt: skip
+        if tenure is None:
+            raise Fenced.by(definition.identifier, "another landing took over at the same time")
+        self._epoch = tenure.epoch
+
+    def _rests(self, unit: Unit, state: _State) -> bool:
+        """Whether a unit that was refused is not to be tried yet."""
+        return not self._retry and rest_of(self.contract, unit, state.refused, self._clock()) is not None
 
     def _note_absent(self, found: Sequence[Unit]) -> None:
         slices = self.contract.slices
@@ -223,7 +257,8 @@ class Landing:
 
     def _landed(self, unit: Unit, idle_at: datetime | None) -> bool:
         """Land a unit; False when it was refused. `idle_at`: with it nothing that was there then is left to land."""
-        state, landed_at = self._state(), self._clock()
+        state = self._state()
+        landed_at = self._later(state)
         try:
             if self.contract.validity and is_late(self.contract, unit, state.watermark):
                 raise self._too_late(unit, state)
@@ -239,9 +274,16 @@ class Landing:
             return False
         return True
 
+    def _later(self, state: _State) -> datetime:
+        """Now, but later than all that landed: by that what was put aside by a landing that never ended is told from the rest."""
+        told = state.landed_at
+        return self._clock() if told is None else max(self._clock(), told + timedelta(microseconds=1))
+
     def _land(self, unit: Unit, state: _State, aside: Aside, landed_at: datetime, idle_at: datetime | None) -> None:
-        intake = Intake(self.contract, self.source, unit.deliveries, checks=self._checks, aside=aside, landed_at=landed_at)
-        fence = Fence(position=state.position)
+        intake = Intake(
+            self.contract, self.source, unit.deliveries, checks=self._checks, limits=self._limits, aside=aside, landed_at=landed_at
+        )
+        fence = Fence(position=state.position, epoch=self._epoch)
         stamp = _LateStamp(self.run_id, told=lambda: self._stamp_of(unit, state, intake, aside, landed_at, idle_at))
         try:
             staged = self._staged(unit, state, intake, landed_at, stamp, fence)
@@ -282,7 +324,8 @@ class Landing:
         if contract.write_mode == "overwrite":
             scope = PartitionScope.listed(self._partitions_of(unit, state.table))
             return stage_overwrite(house, definition, intake.reader(), stamp, partitions=scope, fence=fence)
-        names = [delivery.name for delivery in unit.deliveries if delivery.name in landed_of(contract, state.position)]
+        landed = landed_of(contract, state.table)
+        names = [delivery.name for delivery in unit.deliveries if delivery.name in landed]
         if names and position_kind(contract) != "cursor":  # an increment has the name of those before it
             files = pa.table({"_file": pa.array(names, pa.string())})
             return stage_merge(
@@ -313,42 +356,36 @@ class Landing:
         stale = self._stale(unit, state)
         if rows is None and not stale.num_rows and refused == state.refused:
             return
-        fresh = self.lakehouse.table(self.contract.identifier)
-        Fence(position=state.position).check(fresh) if fresh is not None else None
-        turn = hashlib.sha256(f"{self.run_id}{compact_json(state.position)}{self._clock().isoformat()}".encode()).hexdigest()[:16]
-        stamp = Stamp(
-            self.run_id, None, self.contract.version, position={"turn": turn}, extra={REFUSED_DELIVERIES: stamped_refusals(refused)}
-        )
+        stamp = Stamp(self.run_id, None, self.contract.version, epoch=self._epoch, extra={REFUSED_DELIVERIES: stamped_refusals(refused)})
         data: Data = rows if rows is not None else Aside.empty(self.contract)
-        fence = Fence(position=state.quarantine_position)
         staged = stage_merge(
             self.lakehouse, self._quarantine, data, stamp,
-            keys=("_file", "_file_hash"), delete_keys=stale, replace_keys=True, fence=fence,
+            keys=("_file", "_file_hash"), delete_keys=stale, replace_keys=True, fence=Fence(epoch=self._epoch),
         )  # fmt: skip
         publish(staged)
 
     def _stale(self, unit: Unit, state: _State) -> pa.Table:
         """Keys of the quarantine rows that this landing replaces: of its deliveries, and of landings of them that never ended."""
-        told = read_stamp(state.table, LANDED_AT)[0] if state.table is not None else None
         names = () if position_kind(self.contract) == "cursor" else tuple(delivery.name for delivery in unit.deliveries)
         if state.quarantine is None:
             return no_keys()
-        since = parse_instant(told) if told is not None else datetime.min.replace(tzinfo=UTC)
+        since = state.landed_at or datetime.min.replace(tzinfo=UTC)
         return left_behind(state.quarantine, since, names, {delivery.name for delivery in unit.deliveries})
 
     # What is said of it
 
     def _stamp_of(self, unit: Unit, state: _State, intake: Intake, aside: Aside, landed_at: datetime, idle_at: datetime | None) -> Stamp:
-        kind, before = position_kind(self.contract), landed_of(self.contract, state.position)
+        table = state.table or self.lakehouse.create(self._definition)
         reached = {name: version for delivery in unit.deliveries for name, version in self.source.reached(delivery).items()}
         return Stamp(
             self.run_id,
             code_version(self.contract.fingerprint),
             self.contract.version,
             partition=self._key(unit),
-            position={kind: {**before, **reached}},
+            position=moved(table, state.position, position_kind(self.contract), reached),
             watermark=self._watermark(unit, state, intake, idle_at),
             counts=_counts(intake, aside),
+            epoch=self._epoch,
             extra={**self._notes(), LANDED_AT: format_instant(landed_at)},
         )
 

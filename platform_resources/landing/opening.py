@@ -9,8 +9,8 @@ from platform_resources.errors import PlatformError
 from platform_resources.landing.source import Source
 
 
-def open_source(contract: Contract, settings: Settings) -> Source:
-    """Where a landed product's deliveries come from.
+def open_source(contract: Contract, settings: Settings, *, looking: bool = False) -> Source:
+    """Where a landed product's deliveries come from; `looking`: they are only counted, so that no big file need be read.
 
     Raises:
         PlatformError: `not-landed` of a stream or derived product; `connection-unknown`.
@@ -19,7 +19,7 @@ def open_source(contract: Contract, settings: Settings) -> Source:
     if kind in FILE_KINDS:
         from platform_resources.landing.files import FileSource
 
-        return FileSource(contract, settings)
+        return FileSource(contract, settings, looking=looking)
     if kind == "database":
         from platform_resources.landing.database import DatabaseSource
 

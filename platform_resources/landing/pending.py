@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from pyiceberg.table import Table
 
@@ -17,6 +16,7 @@ from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.stamp import read_position, read_watermark
 from platform_resources.landing.opening import open_source
 from platform_resources.landing.quarantine import RefusedDelivery, refused_deliveries
+from platform_resources.landing.settled import landed_in
 from platform_resources.landing.source import Delivery, Landed, Source
 from platform_resources.streams.lagging import heartbeat_due, last_commit
 
@@ -37,10 +37,13 @@ def position_kind(contract: Contract) -> str:
     return "cursor" if source is not None and source.cursor is not None else "snapshots"
 
 
-def landed_of(contract: Contract, position: Mapping[str, Any] | None) -> Landed:
-    """What a position says has landed."""
-    found: Landed = (position or {}).get(position_kind(contract), {})
-    return found
+def landed_of(contract: Contract, table: Table | None) -> Landed:
+    """What the table's position says has landed.
+
+    Raises:
+        PlatformError: `position-lost`.
+    """
+    return {} if table is None else landed_in(table, read_position(table), position_kind(contract))
 
 
 def whole_slices(contract: Contract) -> bool:
@@ -100,7 +103,7 @@ def outlook(contract: Contract, lakehouse: Lakehouse, settings: Settings, *, now
     """
     table = lakehouse.table(contract.identifier)
     refused = refused_deliveries(lakehouse.table(contract.quarantine_identifier))
-    found = units(contract, source or open_source(contract, settings), landed_of(contract, read_position(table) if table else None))
+    found = units(contract, source or open_source(contract, settings, looking=True), landed_of(contract, table))
     rests = [(unit, rest_of(contract, unit, refused, now)) for unit in found]
     free = [unit for unit, until in rests if until is None]
     resting = [(unit, until) for unit, until in rests if until is not None]

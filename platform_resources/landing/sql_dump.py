@@ -60,13 +60,15 @@ class _Reading:
         """The table's columns that the contract has; called for every INSERT, which may list others."""
         there = {column.name.lower(): column for column in table.columns}
         self._pairs = [(one, there[one.source_name.lower()]) for one in self._contract.columns if one.source_name.lower() in there]
-        have = {column.name for column, _ in self._pairs}
+        have, taken = {column.name for column, _ in self._pairs}, {column.name for _, column in self._pairs}
         missing = [column for column in self._contract.columns if column.name not in have]
-        if required := [column for column in missing if column.required or len(missing) == len(self._contract.columns)]:
+        others = [column.name for column in table.columns if column.name not in taken]
+        # One that may be null may be missing, unless the table has columns of other names: it may be one of those, misspelt or renamed.
+        if refused := [column for column in missing if column.required or others]:
             raise DeliveryRefused(
                 "dump-column",
-                f"{self._name} has no column {required[0].source_name} in its table {table.name}.",
-                f"Set the column's physicalName to one of {', '.join(column.name for column in table.columns)}.",
+                f"{self._name} has no column {refused[0].source_name} in its table {table.name}.",
+                f"Set the column's physicalName to one of {', '.join(column.name for column in table.columns)}, or remove it.",
             )
         return [column.name for _, column in self._pairs]
 

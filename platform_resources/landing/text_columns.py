@@ -20,6 +20,7 @@ import binascii
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -127,7 +128,7 @@ class _Reading:
         self.is_bytes = isinstance(column.type, BinaryType | FixedType)
         self.fast = _fast(column)
         self.slow = _slow(column)
-        self._build = builder(column)
+        self._build = builder(_closed(column))
 
     def read(self, texts: pa.Array) -> tuple[pa.Array, list[Fault]]:
         """The column's array, null where a value is at fault, and the faults."""
@@ -183,6 +184,17 @@ class _Reading:
             faults = [(i, "unreadable-bytes", f"has {len(values[i].as_py())} bytes instead of {size}") for i in wrong]
             return _without(values, wrong).cast(self.kind), faults
         return values.cast(self.kind), []
+
+
+def _closed(column: Column) -> Column:
+    """The column with no place for fields that nobody declared: JSON within a text has no `_extra`, and drops none silently."""
+    return replace(
+        column,
+        closed=True,
+        fields=tuple(map(_closed, column.fields)),
+        element=column.element and _closed(column.element),
+        value=column.value and _closed(column.value),
+    )
 
 
 def _without(array: pa.Array, indices: Iterable[int]) -> pa.Array:

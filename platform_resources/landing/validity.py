@@ -61,7 +61,8 @@ def compared(
             f"CREATE TEMP VIEW held AS SELECT * FROM stored WHERE _valid_from < {moment} AND (_valid_to IS NULL OR _valid_to = {moment})"
         )
         on = " AND ".join(f"h.{quoted(key)} = n.{quoted(key)}" for key in contract.primary_key)
-        same = " AND ".join(f"h.{quoted(c.name)} IS NOT DISTINCT FROM n.{quoted(c.name)}" for c in contract.columns)
+        compared_columns = [*(column.name for column in contract.columns), *(["_extra"] if contract.keeps_extra else [])]
+        same = " AND ".join(f"h.{quoted(name)} IS NOT DISTINCT FROM n.{quoted(name)}" for name in compared_columns)
         absent = moment if full else "h._valid_to"
         end = f"CASE WHEN n.__gone IS NULL THEN {absent} WHEN n.__gone OR NOT ({same}) THEN {moment} END"
         kept, new = (", ".join(f"{side}.{quoted(name)}" for name in columns) for side in ("h", "n"))

@@ -1,7 +1,7 @@
 """A MediaWiki XML dump as a contract's rows: one for each revision.
 
-A contract declares any of `FIELDS` by name, or renames one with `physicalName`. The format is `mediawiki_export`'s, types are judged
-by `text_columns`.
+A contract declares any of `FIELDS` by name, or renames one with `physicalName`, and none but those (`contracts.landing_laws`). The format
+is `mediawiki_export`'s, types are judged by `text_columns`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import pyarrow as pa
 from pyiceberg.types import MapType, StructType
 
 from platform_resources.contracts.model import Column, Contract
-from platform_resources.errors import PlatformError
 from platform_resources.landing.mediawiki_export import Content, Revision, revisions
 from platform_resources.landing.source import Block, Delivery, RefusedRecord
 from platform_resources.landing.text_columns import TextColumns
@@ -119,7 +118,6 @@ def read(stream: BinaryIO, delivery: Delivery, contract: Contract) -> Iterator[B
 
     Raises:
         DeliveryRefused: as `mediawiki_export.revisions`.
-        PlatformError: `dump-field-unknown` when a column is nothing a dump has.
     """
     rows = _Rows(contract)
     pending: list[Revision] = []
@@ -138,7 +136,7 @@ class _Rows:
     """Makes blocks of revisions for one contract."""
 
     def __init__(self, contract: Contract) -> None:
-        self._fields = [(column.name, _field(column, contract)) for column in contract.columns]
+        self._fields = [(column.name, _field(column)) for column in contract.columns]
         self._typing = TextColumns(contract)
 
     def block(self, found: Sequence[Revision]) -> Block:
@@ -153,17 +151,9 @@ class _Rows:
         return replace(block, refused=sorted(refused, key=lambda record: record.line or 0))
 
 
-def _field(column: Column, contract: Contract) -> Callable[[Revision], Any]:
+def _field(column: Column) -> Callable[[Revision], Any]:
     """What takes a column's value from a revision; the slots become JSON, cut to what the column declares."""
     name = SHORT_NAMES.get(column.source_name, column.source_name)
-    if name not in FIELDS:
-        raise PlatformError(
-            "dump-field-unknown",
-            f"The column {column.name} of {contract.key} is called {column.source_name} in an XML dump, which has no such thing.",
-            f"Set its physicalName to one of {', '.join(FIELDS)}.",
-            file=contract.path,
-            line=column.line,
-        )
     of = FIELDS[name].of
     if name != "revision_content_slots":
         return of

@@ -1,4 +1,4 @@
-"""Taking over a product: how a drain becomes the only one whose commits count, and leaves nothing of its predecessor half done.
+"""Taking over a product: how a drain, or a landing, becomes the only one whose commits count, and leaves nothing half done behind it.
 
 Two tables cannot change in one commit. So the main table's position is the only truth, the quarantine runs ahead of it by at most one
 batch, and whoever takes over first makes every earlier drain powerless (law 3), then cuts the quarantine back to the position.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from pyiceberg.table import Table
 
@@ -22,6 +22,9 @@ from platform_resources.streams.quarantine import KEY, rows_past
 
 ATTEMPTS = 20
 
+CutBack: TypeAlias = Callable[[Lakehouse, TableDefinition, Table, Position | None, Stamp], bool]
+"""Commits to the quarantine, under the stamp's epoch, what a take-over takes out of it; False when the quarantine moved meanwhile."""
+
 
 @dataclass(frozen=True)
 class Tenure:
@@ -33,8 +36,17 @@ class Tenure:
     quarantine_position: Position
 
 
-def take_over(lakehouse: Lakehouse, main: TableDefinition, quarantine: TableDefinition, stamp: Callable[..., Stamp]) -> Tenure | None:
-    """Raise the epoch of both tables and delete the quarantine rows at or past the main position; None when another was faster.
+def take_over(
+    lakehouse: Lakehouse,
+    main: TableDefinition,
+    quarantine: TableDefinition,
+    stamp: Callable[..., Stamp],
+    *,
+    cut_back: CutBack | None = None,
+) -> Tenure | None:
+    """Raise the epoch of both tables and cut the quarantine back; None when another was faster.
+
+    Without `cut_back` the quarantine rows at or past the main position go, as a stream's must.
 
     Order matters. Once the main table carries the new epoch, no earlier drain can move its position, so the position read after that
     stays. An earlier drain may still add rows to the quarantine until that table carries the epoch too; the quarantine commit is
@@ -55,7 +67,7 @@ def take_over(lakehouse: Lakehouse, main: TableDefinition, quarantine: TableDefi
         kept_aside = lakehouse.table(quarantine.identifier) or lakehouse.create(quarantine)
         if (read_epoch(kept_aside) or 0) >= epoch:
             return None
-        if _cut_back(lakehouse, quarantine, kept_aside, position, stamp(epoch=epoch, position=position or {})):
+        if (cut_back or _cut_back)(lakehouse, quarantine, kept_aside, position, stamp(epoch=epoch, position=position or {})):
             failpoint("drain-after-quarantine-takeover")
             return Tenure(epoch, fresh, position, position or {})
     return None
@@ -73,6 +85,12 @@ def _cut_back(lakehouse: Lakehouse, definition: TableDefinition, table: Table, p
         return _published(lambda: stage_empty(lakehouse, definition, stamp, fence=fence))
     nothing = arrow_schema(definition).empty_table()
     return _published(lambda: stage_merge(lakehouse, definition, nothing, stamp, keys=KEY, delete_keys=doomed, fence=fence))
+
+
+def cut_nothing(lakehouse: Lakehouse, definition: TableDefinition, table: Table, _: Position | None, stamp: Stamp) -> bool:
+    """Leave the quarantine's rows as they are: whoever lands a delivery again replaces those put aside from it."""
+    fence = Fence(epoch=read_epoch(table) or 0)
+    return _published(lambda: stage_empty(lakehouse, definition, stamp, fence=fence))
 
 
 def _published(stage: Callable[[], Any]) -> bool:

@@ -15,27 +15,31 @@ from platform_resources.lakehouse.catalog import Lakehouse
 from tests.landing.drops import BAD, SLICED, Shop
 
 PRELOAD = ["platform_resources.landing.landing", "tests.landing.drops"]
-# before-commit, after-commit and after-data-files lie in the lakehouse's write path. Of the killed landing's writes the first is staged for
-# the main table, the second puts bad records aside, which is the first commit; then the main table's comes. So it goes on with the next.
+# before-commit, after-commit and after-data-files lie in the lakehouse's write path. A landing first takes over, with a commit to the main
+# table and one to the quarantine. Of its writes the first is staged for the main table, the second puts bad records aside, which is the
+# third commit; then the main table's comes. So it goes on with the next.
 POINTS = [
+    "before-commit",
+    "drain-after-epoch",
+    "drain-after-quarantine-takeover",
     "after-data-files",
     "landing-after-stage",
     "landing-before-quarantine-commit",
     "after-data-files@2",
-    "before-commit",
-    "after-commit",
+    "before-commit@3",
+    "after-commit@3",
     "landing-after-quarantine-commit",
     "landing-before-main-commit",
-    "before-commit@2",
-    "after-commit@2",
+    "before-commit@4",
+    "after-commit@4",
     "landing-after-main-commit",
     "landing-before-main-commit@2",
-    "after-commit@4",
+    "after-commit@6",
 ]
 MODES: dict[str, dict[str, str]] = {
     "append": {},
     "overwrite": SLICED,
-    "merge": {"custom": "{property: writeMode, value: merge}"},
+    "merge": {**SLICED, "custom": "{property: writeMode, value: merge}"},
     "validity": {**SLICED, "custom": "{property: validity, value: true}"},
 }
 
@@ -70,7 +74,7 @@ def _files(mode: str, first: str, last: str) -> dict[str, list[Any]]:
 
 def _cases() -> list[Any]:
     """Every point of an append, and of the other modes those where they differ: staging and the two commits."""
-    some = ("after-data-files", "landing-after-quarantine-commit", "before-commit@2", "after-commit@2")
+    some = ("after-data-files", "landing-after-quarantine-commit", "before-commit@4", "after-commit@4")
     return [("append", point) for point in POINTS] + [(mode, point) for mode in MODES if mode != "append" for point in some]
 
 
@@ -92,7 +96,7 @@ def test_killed_anywhere_loses_and_doubles_nothing(tmp_path: Path, mode: str, po
     assert shop.land().commits == 0
 
 
-@pytest.mark.parametrize("point", ["landing-after-quarantine-commit", "after-deletes", "before-commit@2", "after-commit@2"])
+@pytest.mark.parametrize("point", ["landing-after-quarantine-commit", "after-deletes", "before-commit@4", "after-commit@4"])
 def test_killed_while_a_corrected_file_lands(tmp_path: Path, point: str) -> None:
     before, after = _files("append", "new", "paid"), _files("append", "sent", "paid")
     shop = _shop(tmp_path, "append")

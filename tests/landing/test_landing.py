@@ -9,7 +9,7 @@ import pytest
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.stamp import read_watermark
 from platform_resources.landing.landing import Landing
-from tests.landing.drops import BAD, BROKEN, NOW, Shop
+from tests.landing.drops import BAD, BROKEN, NOW, SLICED, Shop
 
 
 def test_each_delivery_lands_once_with_its_name_version_and_line(shop: Shop) -> None:
@@ -145,10 +145,29 @@ def test_rows_are_merged_by_key_where_the_contract_says_so(shop: Shop) -> None:
 
 
 def test_a_key_twice_in_a_merged_file_refuses_the_file(shop: Shop) -> None:
-    shop.define(custom="{property: writeMode, value: merge}")
-    shop.files.update({"a.csv": [(1, "new"), (1, "paid")], "b.csv": [(2, "new")]})
-    assert [(one.delivery, one.code) for one in shop.land().refused] == [("a.csv", "merge-duplicate-key")]
+    shop.define(custom="{property: writeMode, value: merge}", **SLICED)
+    shop.files.update({"2026-01-01/a.csv": [(1, "new"), (1, "paid")], "2026-01-02/b.csv": [(2, "new")]})
+    assert [(one.delivery, one.code) for one in shop.land().refused] == [("2026-01-01/a.csv", "merge-duplicate-key")]
     assert shop.rows() == [(2, "new")]
+
+
+def test_a_slice_that_is_mended_late_does_not_undo_a_newer_one(shop: Shop) -> None:
+    shop.define(custom="{property: writeMode, value: merge}", **SLICED)
+    shop.files.update({"2026-01-01/a.csv": [(1, "old"), (2, "old"), BROKEN], "2026-01-02/a.csv": [(1, "new")]})
+    shop.land()
+    shop.files["2026-01-01/a.csv"] = [(1, "old"), (2, "old")]
+    shop.land()
+    assert shop.rows() == [(1, "new"), (2, "old")]
+    shop.files["2026-01-02/a.csv"] = [(1, "newest")]
+    shop.land()
+    assert shop.rows() == [(1, "newest"), (2, "old")]
+
+
+def test_merged_files_need_an_order_of_their_own(shop: Shop) -> None:
+    with pytest.raises(AssertionError, match="contract-merge-order"):
+        shop.define(custom="{property: writeMode, value: merge}")
+    shop.define(custom="{property: writeMode, value: merge}", path="orders.csv")  # there is but one
+    shop.define(custom="{property: writeMode, value: merge}, {property: sequence, value: [at]}")
 
 
 @pytest.mark.parametrize("bad", [[], [BAD]])

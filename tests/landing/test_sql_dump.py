@@ -419,11 +419,14 @@ def test_an_unknown_charset_is_refused() -> None:
 
 def test_columns_that_are_not_in_the_dump() -> None:
     document = dump(insert(b"(1,'a')"))
-    block = read(document, "name: N, logicalType: integer", "name: later, logicalType: string")
-    assert block.rows.to_pylist() == [{"N": 1, "later": None}]
+    both = ("name: N, logicalType: integer", "name: b, logicalType: string")
+    block = read(document, *both, "name: later, logicalType: string")
+    assert block.rows.to_pylist() == [{"N": 1, "b": "a", "later": None}]
+    with pytest.raises(DeliveryRefused, match="has no column bb in its table t"):  # it may be b, misspelt
+        read(document, "name: N, logicalType: integer", "name: bb, logicalType: string")
     with pytest.raises(DeliveryRefused, match="has no column later in its table t") as refusal:
         read(document, "name: n, logicalType: integer", "name: later, logicalType: string, required: true")
-    assert refusal.value.remedy.endswith("n, b.")
+    assert refusal.value.remedy.endswith("n, b, or remove it.")
     with pytest.raises(DeliveryRefused, match="has no column other"):
         read(document, "name: other, logicalType: string")
 
