@@ -176,6 +176,8 @@ def table_schema(contract: Contract) -> Schema:
         fields += [*STREAM_COLUMNS, *([EXTRA_COLUMN] if contract.keeps_extra else [])]
     elif contract.lands:
         fields += landed_columns(contract)
+    elif contract.publication is not None:
+        fields.append(slice_column(contract))
     numbered = [field.model_copy(update={"field_id": index}) for index, field in enumerate(fields, start=1)]
     schema = assign_fresh_schema_ids(_Numbering().schema(numbered))
     keys = [schema.find_field(name).field_id for name in identifiers(contract)]
@@ -184,7 +186,7 @@ def table_schema(contract: Contract) -> Schema:
 
 def identifiers(contract: Contract) -> tuple[str, ...]:
     """The columns that tell the table's rows apart: the primary key, with the slice or start of validity where a key stands in each."""
-    if not contract.primary_key or not contract.lands:
+    if not contract.primary_key or not (contract.lands or contract.publication is not None):
         return contract.primary_key
     if contract.validity:
         return (*contract.primary_key, "_valid_from")

@@ -107,7 +107,7 @@ class FileSource:
         now = datetime.now(UTC)
         for found in listed:
             matched, start = self._path.match(found.name)
-            if not matched or _unfinished(found.name) or not is_complete(found, self._options.complete, names, now):
+            if not matched or is_unfinished(found.name) or not is_complete(found, self._options.complete, names, now):
                 continue
             if self._slices is not None and start is not None:
                 start = self._slices.floor(start)
@@ -198,7 +198,7 @@ def is_complete(found: Found, complete: Complete, names: Mapping[str, Found], no
     return marker is not None and marker.written >= found.written
 
 
-def _unfinished(name: str) -> bool:
+def is_unfinished(name: str) -> bool:
     """Whether a name says that its file is no data, or none yet: hidden, a marker, a writer's temporary name."""
     parts = name.split("/")
     return any(part.startswith((".", "_")) for part in parts) or parts[-1].lower().endswith(_UNFINISHED)
