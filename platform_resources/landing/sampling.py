@@ -191,11 +191,11 @@ def _of_sql(content: BinaryIO, name: str) -> list[dict[str, Any]]:
     for column in first.table.columns:
         values = [value for value in first.columns[column.name].to_pylist()[:1000] if value is not None]
         own = {"physicalName": column.name} if names[column.name] != column.name else {}
-        found.append({"name": names[column.name], **_of_sql_column(column.kind, values, is_text=column.is_text), **own})
+        found.append({"name": names[column.name], **of_sql_column(column.kind, values, is_text=column.is_text), **own})
     return found
 
 
-def _of_sql_column(kind: str, values: list[bytes], *, is_text: bool) -> dict[str, Any]:
+def of_sql_column(kind: str, values: list[bytes], *, is_text: bool) -> dict[str, Any]:
     """MediaWiki keeps texts in binary columns, and moments as 14 digits."""
     if kind in _SQL_TYPES:
         return {"logicalType": _SQL_TYPES[kind]}

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from platform_resources.config import Settings
 from platform_resources.contracts.drafting import column_names, columns_of_records, draft_landed
 from platform_resources.errors import PlatformError
 from platform_resources.landing.json_lists import list_in
+from platform_resources.landing.sampling import of_sql_column
+
+if TYPE_CHECKING:
+    from platform_resources.landing.database import Session
 
 _LOOK = timedelta(seconds=10)  # a person waits
 _SERVER = re.compile(r"(?P<connection>[A-Za-z][\w-]*):(?P<place>.+)")
@@ -35,12 +41,14 @@ _TYPES: tuple[tuple[str, dict[str, str]], ...] = (
     (r".*\[\]", {"logicalType": "array", "physicalType": "json"}),
 )
 _LARGEST_DECIMAL = 38
+_SAMPLED, _MOMENT = 1000, "%Y%m%d%H%M%S"
 _ADVICE = "It lands whole once a day: with a cursor in place of cadence and start only what is new comes (docs/how-to/land-tables.md)."
 
 _POSTGRESQL = """
 SELECT a.attname::text,
     pg_catalog.format_type(coalesce(nullif(t.typbasetype, 0), a.atttypid), coalesce(nullif(t.typtypmod, -1), a.atttypmod)),
-    a.attnotnull::text, array_position(i.indkey::int2[], a.attnum)::text, pg_catalog.col_description(a.attrelid, a.attnum)
+    a.attnotnull::text, array_position(string_to_array(i.indkey::text, ' ')::int2[], a.attnum)::text,
+    pg_catalog.col_description(a.attrelid, a.attnum)
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_catalog.pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
 WHERE a.attrelid = pg_catalog.to_regclass({relation}) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
@@ -112,14 +120,33 @@ def _of_table(address: str, connection: str, table: str) -> tuple[dict[str, Any]
         else:
             query = _MYSQL.format(schema=_literal(schema) if schema else "DATABASE()", name=_literal(name))
         rows = [[_text(value) for value in row.values()] for batch in session.stream(query) for row in batch.to_pylist()]
+        binary = [str(row[0]) for row in rows if re.match(r"(var)?binary", str(row[1]))]
+        texts = _texts(session, table, binary) if binary else {}
     names = column_names(str(row[0]) for row in rows)
     columns = []
     for own, kind, filled, place, comment in rows:
-        column: dict[str, Any] = {"name": names[str(own)], **_of_type(str(kind)), "required": True if filled == "true" else None}
+        column: dict[str, Any] = {
+            "name": names[str(own)],
+            **(texts.get(str(own)) or _of_type(str(kind))),
+            "required": True if filled == "true" else None,
+        }
         column |= {"primaryKey": True, "primaryKeyPosition": int(place)} if place else {}
         column |= {"physicalName": own if names[str(own)] != own else None, "description": comment or None}
         columns.append({key: value for key, value in column.items() if value is not None})
     return {"source": "database", "connection": connection, "table": table, **_snapshots()}, columns, _ADVICE
+
+
+def _texts(session: Session, table: str, names: list[str]) -> dict[str, dict[str, Any]]:
+    """What binary columns most plainly are, by their first values: MediaWiki keeps texts in them, and moments as 14 digits."""
+    columns, relation = ", ".join(map(session.quote, names)), ".".join(map(session.quote, table.split(".")))
+    batches = list(session.stream(f"SELECT {columns} FROM {relation} LIMIT {_SAMPLED}"))  # noqa: S608 - quoted names
+    found: dict[str, dict[str, Any]] = {}
+    for name, values in zip(names, pa.Table.from_batches(batches).columns if batches else (), strict=False):
+        seen = [value for value in values.to_pylist() if value is not None]
+        if seen:
+            said = of_sql_column("varbinary", seen, is_text=False)
+            found[name] = {**said, "logicalTypeOptions": {"format": _MOMENT}} if said["logicalType"] == "timestamp" else said
+    return found
 
 
 def _of_type(kind: str) -> dict[str, str]:

@@ -125,10 +125,11 @@ class PostgreSQL(Service):
         return True
 
     def client(self, folder: Path, ports: Mapping[str, int], settings: Settings) -> dict[str, str]:
-        """The catalog's address, and Dagster's storage in parts."""
+        """The catalog's address, the same as a connection of the platform, and Dagster's storage in parts."""
         password, port = own_secret(folder / "password"), str(ports["port"])
         return {
             "catalog_uri": f"postgresql+psycopg2://{USER}:{password}@127.0.0.1:{port}/{CATALOG}",
+            "uri": f"postgresql://{USER}:{password}@127.0.0.1:{port}/{CATALOG}",
             "host": "127.0.0.1",
             "port": port,
             "user": USER,
