@@ -42,6 +42,7 @@ from platform_resources.lakehouse.conforming import arrow_schema_of
 START = datetime(2026, 1, 30, 20, tzinfo=UTC)  # the days drawn cross the end of a month
 DAYS = 3
 _WORDS = ("a", "b", "c", "d", "é")
+_MANY = 500
 
 
 class RowSampler:
@@ -52,13 +53,22 @@ class RowSampler:
         random: source of chance; the same seed gives the same rows.
         values: how many distinct values a column without enum has; small numbers make keys collide.
         few: dotted paths of columns that get only three values, e.g. the keys by which a transform groups.
+        many: dotted paths of columns that get hundreds of values (of texts) and none of their examples, e.g. people where all else is alike.
         nulls: chance of a null in an optional column.
     """
 
     def __init__(
-        self, contract: Contract, random: random.Random, *, values: int = 6, few: Collection[str] = (), nulls: float = 0.1
+        self,
+        contract: Contract,
+        random: random.Random,
+        *,
+        values: int = 6,
+        few: Collection[str] = (),
+        many: Collection[str] = (),
+        nulls: float = 0.1,
     ) -> None:
-        self.contract, self.random, self.values, self.few, self.nulls = contract, random, values, frozenset(few), nulls
+        self.contract, self.random, self.values, self.nulls = contract, random, values, nulls
+        self.few, self.many = frozenset(few), frozenset(many)
         self.schema: Schema = table_definition(contract).schema
         self._drawn = 0
 
@@ -113,6 +123,8 @@ class RowSampler:
         column = self.contract.column(path) if self.contract.has_column(path) else None
         if column is not None and column.enum:
             return self.random.choice(column.enum)
+        if path in self.many and isinstance(kind, StringType):
+            return str(self.random.randrange(_MANY))
         number = self.random.randrange(3 if path in self.few else self.values)
         if isinstance(kind, IntegerType | LongType) and column is not None and column.examples:
             return int(column.examples[number % len(column.examples)])
