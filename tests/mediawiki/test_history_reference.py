@@ -1,0 +1,190 @@
+"""The tables of history are what the plain-Python reference says, whatever wikis live through and in whatever order it arrives."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.mediawiki import reference
+from tests.mediawiki.computed import LANDED, STREAMS, Bare, Platform, Rows, arrived, landed, registry
+from tests.mediawiki.lives import Act, Event, acts, delivered, lived
+
+ARRIVAL = datetime(2026, 2, 10, tzinfo=UTC)
+MONTH, ENDS = date(2026, 1, 1), datetime(2026, 2, 1, tzinfo=UTC)
+SNAPSHOT, SPACES = LANDED
+Commit = dict[str, pa.Table]
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def commits_of(life: Sequence[Act], seed: int, count: int = 3) -> list[Commit]:
+    """What arrives of a life, in so many commits; in one of them also a snapshot, of a wiki or both."""
+    chance = random.Random(seed)
+    _, events = lived(life)
+    commits = [arrived(batch, ARRIVAL + timedelta(minutes=at)) for at, batch in enumerate(delivered(events, chance, count))]
+    spaces = namespaces(chance)
+    commits[0] = {**commits[0], SPACES: pa.concat_tables(landed(SPACES, rows, month, ARRIVAL) for month, rows in spaces.items())}
+    if seed % 3:
+        place = chance.randrange(count)
+        at = ARRIVAL + timedelta(minutes=place)
+        told = snapshot_rows(events, chance)
+        both = snapshot_rows([one for one in events if chance.random() < 0.5], chance, wikis=("enwiki", "dewiki"))
+        slices = [landed(SNAPSHOT, both, date(2025, 12, 1), at - timedelta(hours=1)), landed(SNAPSHOT, told, MONTH, at)]
+        commits[place] = {**commits[place], SNAPSHOT: pa.concat_tables(slices)}
+    return commits
+
+
+def namespaces(chance: random.Random) -> dict[date, Rows]:
+    """Two months of the map; in the newer one a wiki may be missing."""
+    kept = ("hostname", "language", "sitename", "home_page", "mw_version", "case_setting", "namespace_localized_name")
+    rest = dict.fromkeys((*kept, "namespace_case_setting", "snapshot"), "-")
+    spaces = [("enwiki", 0, "", 1), ("enwiki", 1, "Talk", 0), ("enwiki", 2, "User", 0), ("dewiki", 0, "", 1), ("dewiki", 1, "Talk", 1)]
+    rows = [
+        rest
+        | {"dbname": wiki, "namespace": number, "namespace_canonical_name": name, "namespace_is_content": content}
+        | {"hostname": f"{wiki[:2]}.wikipedia.org"}
+        for wiki, number, name, content in spaces
+    ]
+    without = "dewiki" if chance.random() < 0.1 else ""
+    return {date(2025, 12, 1): rows, MONTH: [row for row in rows if row["dbname"] != without]}
+
+
+def snapshot_rows(events: Sequence[tuple[str, Event]], chance: random.Random, wikis: Sequence[str] = ()) -> Rows:
+    """What a wiki's database tells at the end of the month: by the reference, but for a few things that only one of both knows."""
+    before = [one for one in events if one[1]["meta"]["dt"] < ENDS and chance.random() < 0.95]
+    spaces = pa.concat_tables(landed(SPACES, rows, month, ARRIVAL) for month, rows in namespaces(random.Random(1)).items())
+    known = reference.history(rows_of([{**arrived(before, ARRIVAL), SPACES: spaces}]))
+    columns = [column.name for column in registry().get(SNAPSHOT).columns]
+    wikis = wikis or chance.choice((("enwiki",), ("dewiki",), ("enwiki", "dewiki"), ("enwiki", "dewiki")))
+    rows = []
+    for row in known:
+        if row["wiki_id"] not in wikis or chance.random() < 0.05:
+            continue
+        own = {name: row[name] for name in columns}
+        if row["event_entity"] != "revision":
+            own["event_key"] = f"log{len(rows)}"
+        elif chance.random() < 0.2:
+            own |= dict.fromkeys(chance.choice((("page_title",), ("page_is_deleted", "page_namespace"), ("revision_is_identity_revert",))))
+        if row["event_entity"] == "revision" and chance.random() < 0.1:
+            own |= {"revision_is_identity_reverted": True, "revision_first_identity_reverting_revision_id": 99}
+        rows.append(own)
+    return rows
+
+
+def rows_of(commits: Sequence[Commit]) -> dict[str, Rows]:
+    """All input rows, as the tables hold them."""
+    found: dict[str, Rows] = {key: [] for key in (*STREAMS.values(), *LANDED)}
+    for commit in commits:
+        for key, table in commit.items():
+            found[key] += table.to_pylist()
+    return found
+
+
+def differences(expected: Rows, found: Rows) -> list[str]:
+    """Each row and column that differs, in words."""
+
+    def by_key(rows: Rows) -> dict[Any, dict[str, Any]]:
+        keyed = {(row["wiki_id"], row["event_entity"], row["event_key"]): row for row in rows}
+        assert len(keyed) == len(rows), f"a key occurs twice: {Counter((r['wiki_id'], r['event_entity'], r['event_key']) for r in rows)}"
+        return keyed
+
+    ours, theirs = by_key(found), by_key(expected)
+    told = [f"{' '.join(key)}: missing" for key in sorted(theirs.keys() - ours.keys())]
+    told += [f"{' '.join(key)}: should not be there" for key in sorted(ours.keys() - theirs.keys())]
+    for key in sorted(ours.keys() & theirs.keys()):
+        mine, other = ours[key], theirs[key]
+        assert mine.keys() == other.keys()
+        told += [f"{' '.join(key)}: {name} is {mine[name]!r}, not {other[name]!r}" for name in other if mine[name] != other[name]]
+    return told
+
+
+def differences_of_reduced(expected: Rows, found: Rows) -> list[str]:
+    """Rows without a key: which there are too many and too few of."""
+
+    def counted(rows: Rows) -> Counter[str]:
+        return Counter(
+            str({name: row[name] if not isinstance(row[name], datetime) else str(row[name].astimezone(UTC)) for name in sorted(row)})
+            for row in rows
+        )
+
+    ours, theirs = counted(found), counted(expected)
+    return [f"missing: {row}" for row in theirs - ours] + [f"should not be there: {row}" for row in ours - theirs]
+
+
+def assert_as_the_reference(commits: Sequence[Commit], history: Rows, history_reduced: Rows) -> None:
+    inputs = rows_of(commits)
+    told = differences(reference.history(inputs), history)
+    assert not told, "\n".join(["mediawiki/history differs from the reference:", *told[:12]])
+    told = differences_of_reduced(reference.history_reduced(inputs), history_reduced)
+    assert not told, "\n".join(["mediawiki/history_reduced differs from the reference:", *told[:12]])
+
+
+@pytest.fixture(scope="module")
+def bare() -> Bare:
+    return Bare()
+
+
+def check_bare(bare: Bare, life: Sequence[Act], seed: int) -> None:
+    commits = commits_of(life, seed)
+    found = bare.computed(commits)
+    assert_as_the_reference(commits, found["mediawiki/history"], found["mediawiki/history_reduced"])
+
+
+@settings(max_examples=10, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@given(life=acts(), seed=SEEDS)
+def test_history_is_what_plain_python_says(bare: Bare, life: list[Act], seed: int) -> None:
+    check_bare(bare, life, seed)
+
+
+@pytest.mark.storm
+@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+@given(life=acts(), seed=SEEDS)
+def test_history_is_what_plain_python_says_of_many_lives(bare: Bare, life: list[Act], seed: int) -> None:
+    check_bare(bare, life, seed)
+
+
+@pytest.mark.storm
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(life=acts(most=24), seed=SEEDS)
+def test_history_derived_commit_by_commit_is_what_plain_python_says(
+    life: list[Act], seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    live_on_a_platform(life, seed, tmp_path_factory.mktemp("home"))
+
+
+def live_on_a_platform(life: Sequence[Act], seed: int, home: Path, count: int = 3) -> Platform:
+    """Commit by commit, each with duplicates of what came before, deriving and comparing after each."""
+    platform, commits = Platform(home), commits_of(life, seed, count)
+    for number, commit in enumerate(commits, 1):
+        platform.commit(commit)
+        platform.derive()
+        assert_as_the_reference(commits[:number], platform.rows("mediawiki/history"), platform.rows("mediawiki/history_reduced"))
+    return platform
+
+
+def test_the_real_revisions_repeat_a_hash_seventeen_times_and_restore_twelve(realdata: Path) -> None:
+    """Of 98 revisions 17 have what their page had before; five of these were saved right upon it, which rule 11 takes for no revert."""
+    lines = gzip.decompress((realdata / "content_history" / "wmf_content_mediawiki_content_history_v1.json.gz").read_bytes()).splitlines()
+    of_page: dict[tuple[str, int], Rows] = {}
+    for row in map(orjson.loads, lines):
+        told = {"revision_id": row["revision_id"], "revision_parent_id": row.get("revision_parent_id"), "sha1": row["revision_sha1"]}
+        of_page.setdefault((row["wiki_id"], row["page_id"]), []).append(told | {"event_timestamp": row["revision_dt"]})
+    assert sum(map(len, of_page.values())) == 98
+    repeated, restored = 0, 0
+    for rows in of_page.values():
+        known = [row for row in rows if row["sha1"] != "redacted"]
+        ordered = sorted(known, key=lambda row: (row["event_timestamp"], row["revision_id"]))
+        for series in reference.series_of(ordered):
+            repeated += len(series) - 1
+            restored += len(reference.reverters_of(ordered, series))
+    assert (repeated, restored) == (17, 12)
