@@ -23,10 +23,13 @@ TRAFFIC = (
     "traffic/pageview_top",
     "traffic/browser_daily",
 )
+CONTENT = ("content/history", "content/current")
 PRODUCTS = (
     "activity/edit_statistics",
     "activity/top_pages",
+    *CONTENT,
     "mediawiki/page_change",
+    "mediawiki/page_content_change",
     "mediawiki/recentchange",
     "traffic/webrequest",
     "trust_safety/reverts",
@@ -57,7 +60,7 @@ def test_product_is_active_documented_and_its_transform_valid(key: str, registry
 
 def test_incremental_products_are_traced_to_their_input(registry: Registry) -> None:
     """Without a trace every change would recompute everything."""
-    for key in ("activity/edit_statistics", "activity/top_pages", "trust_safety/reverts", *TRAFFIC[1:]):
+    for key in ("activity/edit_statistics", "activity/top_pages", "trust_safety/reverts", *CONTENT, *TRAFFIC[1:]):
         transform = read_transform(registry.get(key), registry)
         assert transform is not None
         assert transform.keys.keys() == set(transform.inputs), transform.untraced
@@ -66,7 +69,11 @@ def test_incremental_products_are_traced_to_their_input(registry: Registry) -> N
 
 @pytest.mark.parametrize(
     ("key", "name"),
-    [("mediawiki/page_change", "primary__mediawiki__page__change"), ("mediawiki/recentchange", "primary__mediawiki__recentchange")],
+    [
+        ("mediawiki/page_change", "primary__mediawiki__page__change"),
+        ("mediawiki/page_content_change", "primary__mediawiki__page__change"),
+        ("mediawiki/recentchange", "primary__mediawiki__recentchange"),
+    ],
 )
 def test_contract_asks_of_an_event_what_the_real_schema_asks(key: str, name: str, registry: Registry, realdata: Path) -> None:
     real = yaml.safe_load((realdata / "event_schemas" / f"{name}.yaml").read_text())
