@@ -53,7 +53,7 @@ class RowSampler:
         random: source of chance; the same seed gives the same rows.
         values: how many distinct values a column without enum has; small numbers make keys collide.
         few: dotted paths of columns that get only three values, e.g. the keys by which a transform groups.
-        many: dotted paths of columns that get hundreds of values (of texts) and none of their examples, e.g. people where all else is alike.
+        many: dotted paths of texts that get hundreds of values instead of their examples, e.g. people where all else is alike.
         nulls: chance of a null in an optional column.
     """
 
@@ -123,9 +123,7 @@ class RowSampler:
         column = self.contract.column(path) if self.contract.has_column(path) else None
         if column is not None and column.enum:
             return self.random.choice(column.enum)
-        if path in self.many and isinstance(kind, StringType):
-            return str(self.random.randrange(_MANY))
-        number = self.random.randrange(3 if path in self.few else self.values)
+        number = self.random.randrange(_MANY if path in self.many else 3 if path in self.few else self.values)
         if isinstance(kind, IntegerType | LongType) and column is not None and column.examples:
             return int(column.examples[number % len(column.examples)])
         if isinstance(kind, IntegerType | LongType):
@@ -133,7 +131,7 @@ class RowSampler:
             high = column.options.get("maximum") if column is not None else None
             lowest = int(low) if low is not None else -1 if high is None or high < 0 else 0
             return min(lowest + number, int(high)) if high is not None else lowest + number
-        if isinstance(kind, StringType) and column is not None and column.examples:
+        if isinstance(kind, StringType) and column is not None and column.examples and path not in self.many:
             return str(column.examples[number % len(column.examples)])
         if isinstance(kind, StringType):
             return self._text(number, column.options if column is not None else {}, column is not None and column.is_json)
