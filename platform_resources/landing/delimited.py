@@ -110,7 +110,8 @@ class _Text:
         try:
             found = next((fields for fields in csv.reader(self._texts(), **self._python()) if fields), None)
         except csv.Error as error:
-            raise self._malformed(f"its header is none: {error}") from None
+            alone = "new-line character" in str(error)  # Python's word for a CR within a line
+            raise self._malformed("its lines end with CR alone" if alone else f"its header is none: {error}") from None
         if found is None:
             raise DeliveryRefused("file-header", f"The file {self._name} is empty.", "Put it there with a header, or say `header: false`.")
         return found

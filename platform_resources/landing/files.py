@@ -66,21 +66,34 @@ class FileSource:
         self._hashes = Hashes(settings.home / "landing" / f"{contract.identifier}.json")
 
     def pending(self, landed: Landed) -> Sequence[Delivery]:
-        """The files that are whole, and whose content is not what landed under their name."""
+        """The files that are whole, and whose content is not what landed under their name.
+
+        One whose name is no text, or that may not be read, is a delivery too, so that it is refused by itself.
+        """
         deliveries, left = [], LOOK_BYTES
         with self._hashes:
             for found, start in self._ready():
                 version: str | None = ""
-                if not self._looking or self._hashes.knows(found):
-                    version = self._hashes.version(self._place, found)
-                elif found.size <= left:
-                    version, left = self._hashes.version(self._place, found), left - found.size
+                if (unfit := _unfit(found)) is not None:
+                    deliveries.append(Delivery(unfit, found.signature, start, found.size, found.changed))
+                    continue
+                try:
+                    if not self._looking or self._hashes.knows(found):
+                        version = self._hashes.version(self._place, found)
+                    elif found.size <= left:
+                        version, left = self._hashes.version(self._place, found), left - found.size
+                except DeliveryRefused:
+                    version = found.signature
                 if version is not None and landed.get(found.name) != version:
                     deliveries.append(Delivery(found.name, version, start, found.size, found.changed))
         return sorted(deliveries, key=lambda one: (one.slice or datetime.min.replace(tzinfo=UTC), one.name))
 
     def read(self, delivery: Delivery) -> Iterator[Block]:
         """The file's rows, with its hash verified while it is read."""
+        if "\\x" in delivery.name and self._place.found(delivery.name) is None:
+            raise DeliveryRefused(
+                "file-name", f"The name of the file {delivery.name} is no UTF-8 text.", "Put it there under another name."
+            )
         with self._place.open(delivery.name) as raw:
             hashed = Hashed(raw)
             try:
@@ -99,6 +112,11 @@ class FileSource:
     def reached(self, delivery: Delivery) -> Landed:
         """The file's name and version."""
         return {delivery.name: delivery.version}
+
+    def slice_of(self, name: str) -> datetime | None:
+        """The slice that a file of that name belongs to; None without slices."""
+        _, start = self._path.match(name)
+        return None if self._slices is None or start is None else self._slices.floor(start)
 
     def _ready(self) -> Iterator[tuple[Found, datetime | None]]:
         """The files of the path that are whole, each with the start of its slice."""
@@ -196,6 +214,15 @@ def is_complete(found: Found, complete: Complete, names: Mapping[str, Found], no
         return False  # a marker itself
     marker = names.get(f"{folder}{slash}{complete.marker.replace('{name}', own)}")
     return marker is not None and marker.written >= found.written
+
+
+def _unfit(found: Found) -> str | None:
+    """A name that is no text, as it can be told; None of any other."""
+    try:
+        found.name.encode()
+    except UnicodeEncodeError:
+        return found.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return None
 
 
 def is_unfinished(name: str) -> bool:

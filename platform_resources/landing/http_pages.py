@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import random
+import re
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 import orjson
 
 from platform_resources.errors import PlatformError
+from platform_resources.landing.connections import split_address
 from platform_resources.landing.source import DeliveryRefused
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ _LOOK_BUDGET, _LOOK_SILENCE = timedelta(seconds=5), 15.0  # a sensor asks for ma
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0
 _PAGE_BYTES = 128 << 20
 _CHUNK = 1 << 18
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,11 @@ class Client:
         budget: the longest time that trying again may take.
 
     Raises:
-        PlatformError: `connection-scheme`.
+        PlatformError: `connection-scheme`, `connection-unfit`.
     """
 
     def __init__(self, address: str, connection: str, budget: timedelta) -> None:
-        parts = urlsplit(address)
+        parts = split_address(address, connection)
         if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
             raise PlatformError(
                 "connection-scheme",
@@ -76,6 +79,13 @@ class Client:
         self._connection, self._budget = connection, budget
         self._base = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
         self._headers = {"Accept": "application/json", "User-Agent": "shared-data-platform", **dict(parse_qsl(parts.fragment))}
+        for header, value in self._headers.items():
+            if not _HEADER.fullmatch(header) or not value.isprintable():
+                raise PlatformError(
+                    "connection-unfit",
+                    f"What stands behind # in the address of the connection {connection} are no headers.",
+                    "Mend it in SDP_CONNECTIONS: #X-Api-Key=abc&X-Tenant=wiki, what is special percent-encoded.",
+                )
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         if user:
             self._headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()

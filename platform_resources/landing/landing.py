@@ -64,6 +64,7 @@ from platform_resources.landing.pending import (
     rest_of,
     tells_idleness,
     units,
+    whole_slices,
 )
 from platform_resources.landing.quarantine import (
     Aside,
@@ -76,13 +77,14 @@ from platform_resources.landing.quarantine import (
 )
 from platform_resources.landing.reports import LandingCommit, LandingReport, Refused
 from platform_resources.landing.settled import moved
-from platform_resources.landing.source import DeliveryRefused, RefusedRecord, Source
+from platform_resources.landing.source import DeliveryRefused, Filed, RefusedRecord, Source
 from platform_resources.landing.validity import compared
 from platform_resources.runs import code_version, look_at, refused_branch
 from platform_resources.streams.checks import StreamChecks, combined
 from platform_resources.streams.refusals import SKIPPED
 from platform_resources.streams.takeover import cut_nothing, take_over
 
+_GONE = "gone"  # the version, in a position, of a file that is none of its slice any more
 # Faults of rows that the writer finds: the delivery is at fault, not the platform.
 _OF_ROWS = frozenset({"column-null", "column-value", "merge-duplicate-key"})
 
@@ -377,6 +379,7 @@ class Landing:
     def _stamp_of(self, unit: Unit, state: _State, intake: Intake, aside: Aside, landed_at: datetime, idle_at: datetime | None) -> Stamp:
         table = state.table or self.lakehouse.create(self._definition)
         reached = {name: version for delivery in unit.deliveries for name, version in self.source.reached(delivery).items()}
+        reached |= dict.fromkeys(self._gone(unit, state), _GONE)
         return Stamp(
             self.run_id,
             code_version(self.contract.fingerprint),
@@ -388,6 +391,13 @@ class Landing:
             epoch=self._epoch,
             extra={**self._notes(), LANDED_AT: format_instant(landed_at)},
         )
+
+    def _gone(self, unit: Unit, state: _State) -> list[str]:
+        """Files that landed with the slice and are no longer there: their rows go with this landing, so they must land if they return."""
+        if not whole_slices(self.contract) or not isinstance(self.source, Filed):
+            return []
+        have, landed = {delivery.name for delivery in unit.deliveries}, landed_of(self.contract, state.table)
+        return [name for name in landed if name not in have and self.source.slice_of(name) == unit.slice]
 
     def _watermark(self, unit: Unit, state: _State, intake: Intake | None, idle_at: datetime | None) -> datetime | None:
         slices = self.contract.slices

@@ -17,13 +17,14 @@ from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 import pyarrow as pa
 from pyiceberg.types import BinaryType, FixedType
 
 from platform_resources.contracts.model import Column
 from platform_resources.errors import PlatformError
+from platform_resources.landing.connections import split_address
 from platform_resources.landing.database import SourceColumn, refusals
 from platform_resources.landing.mysql_rows import batches
 
@@ -57,7 +58,7 @@ class MysqlSession:
     """
 
     def __init__(self, address: str, connection: str) -> None:
-        parts = urlsplit(address)
+        parts = split_address(address, connection)
         self._secret = unquote(parts.password or "")
         options = dict(parse_qsl(parts.query))
         self._arguments = {

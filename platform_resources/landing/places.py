@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 from platform_resources.config import Settings
 from platform_resources.errors import PlatformError
 from platform_resources.landing.pulled import Pulled
+from platform_resources.landing.source import DeliveryRefused
 from platform_resources.object_store import ObjectStore
 
 
@@ -58,6 +59,7 @@ class Place(Protocol):
         """The file's bytes, to be read forwards; a folder's can be sought in.
 
         Raises:
+            DeliveryRefused: `file-unreadable`.
             PlatformError: `source-unreachable`.
         """
         ...
@@ -113,6 +115,10 @@ class Folder:
         """The file, seekable."""
         try:
             return (self._root / name).open("rb")
+        except PermissionError:
+            raise DeliveryRefused(
+                "file-unreadable", f"The file {name} may not be read by this account.", "Give it the right to read, as the others have."
+            ) from None
         except OSError as error:
             raise _unreachable(str(self._root / name), error.strerror or str(error)) from None
 

@@ -16,13 +16,14 @@ from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import pyarrow as pa
 from pyiceberg.types import DecimalType, IntegerType, ListType, LongType, MapType, StructType, TimestampType, TimestamptzType
 
 from platform_resources.contracts.model import Column
 from platform_resources.errors import PlatformError
+from platform_resources.landing.connections import split_address
 from platform_resources.landing.database import SourceColumn, refusals
 
 _AS_THEY_ARE = {"int2", "int4", "int8", "bool", "float4", "float8", "text", "varchar", "bpchar", "name", "numeric", "bytea"}
@@ -51,7 +52,7 @@ class PostgresqlSession:
     """
 
     def __init__(self, address: str, connection: str) -> None:
-        parts = urlsplit(address)
+        parts = split_address(address, connection)
         self._address, self._secret = address, unquote(parts.password or "")
         place = f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
         self._refusals = refusals(connection, place, unquote(parts.username or "its user"))

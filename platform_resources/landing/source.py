@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
 
@@ -89,4 +89,13 @@ class Source(Protocol):
 
     def reached(self, delivery: Delivery) -> Landed:
         """What the position must say once the delivery has landed; asked when it was read to its end."""
+        ...
+
+
+@runtime_checkable
+class Filed(Protocol):
+    """A source whose slices have several deliveries."""
+
+    def slice_of(self, name: str) -> datetime | None:
+        """The slice that a delivery of that name belongs to; None where it belongs to none."""
         ...

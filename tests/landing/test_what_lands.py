@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -275,3 +276,60 @@ def test_decimals_keep_their_digits_at_every_depth(dropped: Callable[..., Droppe
     assert total == parts[0]["price"] == Decimal(EXACT)
     assert parts[1]["price"] == Decimal("12345678901234567890.0000")
     assert rough == float(EXACT)
+
+
+# --- what is wrong with one file is no other's
+
+
+def test_a_name_that_is_no_text_refuses_that_file_alone(dropped: Callable[..., Dropped]) -> None:
+    one = dropped(ID)
+    one.put("a.csv", "id\n1\n")
+    (one.folder / os.fsdecode(b"b\xff.csv")).write_text("id\n2\n")
+    report = one.land()
+    assert [(refused.delivery, refused.code) for refused in report.refused] == [("b\\xff.csv", "file-name")]
+    assert (one.rows("id"), one.land().resting) == ([(1,)], ["b\\xff.csv"])
+
+
+def test_a_file_that_may_not_be_read_is_refused_alone(dropped: Callable[..., Dropped], monkeypatch: pytest.MonkeyPatch) -> None:
+    one = dropped(ID)
+    one.put("a.csv", "id\n1\n")
+    one.put("secret.csv", "id\n2\n")
+    opened = Path.open
+
+    def refusing(path: Path, *given: Any, **named: Any) -> Any:
+        if path.name == "secret.csv":
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *given, **named)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    report = one.land()
+    assert [(refused.delivery, refused.code) for refused in report.refused] == [("secret.csv", "file-unreadable")]
+    assert one.rows("id") == [(1,)]
+    monkeypatch.undo()
+    assert one.land(retry=True).deliveries == 1
+    assert (one.rows("id"), one.aside()) == ([(1,), (2,)], [])
+
+
+@pytest.mark.parametrize("validity", [False, True])
+def test_a_file_that_comes_back_to_its_slice_lands_again(dropped: Callable[..., Dropped], validity: bool) -> None:
+    columns = ("name: id, logicalType: integer, primaryKey: true, required: true", "name: n, logicalType: integer")
+    product = {"validity": True} if validity else None
+    one = dropped(*columns, product=product, path="{slice:%Y-%m-%d}-*.csv", start="2026-01-01")
+    one.put("2026-01-01-a.csv", "id,n\n1,1\n")
+    one.put("2026-01-01-b.csv", "id,n\n2,1\n")
+    one.land()
+    (one.folder / "2026-01-01-b.csv").unlink()
+    one.put("2026-01-01-a.csv", "id,n\n1,2\n")
+    one.land()
+    assert one.rows("id", "n") == [(1, 2)]
+    one.put("2026-01-01-b.csv", "id,n\n2,1\n")
+    one.land()
+    assert one.rows("id", "n") == [(1, 2), (2, 1)]
+    assert one.land().deliveries == 0
+
+
+def test_lines_that_end_with_cr_alone_are_told(dropped: Callable[..., Dropped]) -> None:
+    one = dropped(ID)
+    (one.folder / "a.csv").write_bytes(b"id\r1\r")
+    [refused] = one.land().refused
+    assert "its lines end with CR alone" in refused.message
