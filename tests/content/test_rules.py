@@ -306,7 +306,11 @@ def a_revision_told_often_is_one_row(story: Story) -> Callable[[Seen], None]:
     story.dump(revision(1, hours=1), days=1)
     story.late = True
     story.dump(revision(1, hours=1), days=2)
-    return lambda seen: _equal([(row["revision_id"], row["row_content_update_dt"]) for row in seen.values()], [(1, at(48))])
+
+    def judge(seen: Seen) -> None:
+        assert list(seen) == [1] and (seen[1]["row_content_update_dt"], seen[1]["row_visibility_update_dt"]) == (at(48), at(1))
+
+    return judge
 
 
 @case
@@ -339,6 +343,13 @@ def a_text_that_an_event_lacks_is_taken_from_the_dump(story: Story) -> Callable[
 
 
 @case
+def slots_that_an_event_lacks_are_taken_from_the_dump(story: Story) -> Callable[[Seen], None]:
+    story.dump(revision(1))
+    del story.change("undelete", 1, revision(1))["revision"]["content_slots"]
+    return lambda seen: _equal(body(seen[1]), "text 1")
+
+
+@case
 def an_event_without_slots_makes_a_row_without_text(story: Story) -> Callable[[Seen], None]:
     del story.change("edit", 1, revision(1, hours=1))["revision"]["content_slots"]
     return lambda seen: _equal([row["revision_content_slots"] for row in seen.values()], [{}])
@@ -348,6 +359,16 @@ def an_event_without_slots_makes_a_row_without_text(story: Story) -> Callable[[S
 def a_canary_is_no_page(story: Story) -> Callable[[Seen], None]:
     story.change("create", 1, revision(1, hours=1))["meta"]["domain"] = "canary"
     return lambda seen: _equal(seen, {})
+
+
+@case
+def a_canary_tells_nothing_of_a_page(story: Story) -> Callable[[Seen], None]:
+    story.dump(revision(1))
+    for hours, kind in ((1, "edit"), (2, "delete")):
+        story.change(kind, hours, revision(1))["meta"]["domain"] = "canary"
+    story.turn(3, 1, shown=())
+    story.hidings[0][1]["meta"]["domain"] = "canary"
+    return lambda seen: _equal([(body(row), row["row_content_update_dt"]) for row in seen.values()], [("text 1", at(0))])
 
 
 @case
