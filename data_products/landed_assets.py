@@ -32,6 +32,8 @@ class LandingConfig(dg.Config):
 
     again: bool = True
     """Land the run's slices also when they have landed; without slices it says nothing."""
+    aside: bool = False
+    """Land again what has records in the quarantine, as after the contract was mended."""
     retry: bool = False
     """Try refused deliveries before their rest is over."""
     skip_checks: list[str] = []  # noqa: RUF012 - pydantic copies it
@@ -73,6 +75,7 @@ def _run(context: dg.AssetExecutionContext, contract: Contract, config: LandingC
         run_id=context.run_id,
         keys=keys,
         again=config.again and keys is not None,
+        aside=config.aside,
         retry=config.retry,
         skip_checks=config.skip_checks,
         on_commit=teller.committed,

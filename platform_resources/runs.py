@@ -122,11 +122,14 @@ def drain_config(
     return {"ops": {op: {"config": config}}}
 
 
-def land_config(key: str, *, again: bool = False, retry: bool = False, skip_checks: Iterable[str] = ()) -> dict[str, Any]:
-    """Run configuration of a landing: `again` lands the run's slices also when they have landed; `retry` tries refused deliveries before
-    their rest is over; `skip_checks` are names of checks not to stop at.
+def land_config(
+    key: str, *, again: bool = False, aside: bool = False, retry: bool = False, skip_checks: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Run configuration of a landing: `again` lands the run's slices also when they have landed, `aside` what has records in the
+    quarantine; `retry` tries refused deliveries before their rest is over; `skip_checks` are names of checks not to stop at.
     """
-    return {"ops": {transform_op(key): {"config": {"again": again, "retry": retry, "skip_checks": sorted(skip_checks)}}}}
+    config = {"again": again, "aside": aside, "retry": retry, "skip_checks": sorted(skip_checks)}
+    return {"ops": {transform_op(key): {"config": config}}}
 
 
 def transform_config(key: str, *, partition: str | None = None, recompute: bool = False, engine: str | None = None) -> dict[str, Any]:

@@ -47,8 +47,9 @@ class Landed:
         checks()
 
 
-def land(settings: Settings, contract: Contract, *, partition: str | None, skip: Sequence[str]) -> tuple[Outcome, Landed]:
-    """Land in the foreground what is new, refused deliveries too; with `partition` these slices, also when they have landed.
+def land(settings: Settings, contract: Contract, *, partition: str | None, again: bool, skip: Sequence[str]) -> tuple[Outcome, Landed]:
+    """Land in the foreground what is new, refused deliveries too; with `partition` these slices, also when they have landed; with `again`
+    also what has records in the quarantine.
 
     A product with slices of which nothing is new needs no run.
 
@@ -59,7 +60,7 @@ def land(settings: Settings, contract: Contract, *, partition: str | None, skip:
 
     tags = land_tags(contract.key)
     if contract.slices is not None:
-        keys = _keys(settings, contract, partition)
+        keys = _keys(settings, contract, partition, again=again)
         if not keys:
             return _answer(settings, contract, Outcome("", "success"), skip)
         tags |= {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
@@ -67,7 +68,7 @@ def land(settings: Settings, contract: Contract, *, partition: str | None, skip:
         from platform_resources.landing.pending import partition_keys
 
         partition_keys(contract, partition)
-    config = land_config(contract.key, again=partition is not None, retry=True, skip_checks=skip)
+    config = land_config(contract.key, again=partition is not None, aside=again, retry=True, skip_checks=skip)
     with progress(f"landing {contract.key}"):
         outcome = execute(settings, contract, tags=tags, config=config)
     return _answer(settings, contract, outcome, skip)
@@ -82,15 +83,17 @@ def _answer(settings: Settings, contract: Contract, outcome: Outcome, skip: Sequ
     return outcome, Landed(contract, shown, "" if came or not told else nothing_new(contract, settings))
 
 
-def _keys(settings: Settings, contract: Contract, partition: str | None) -> list[str]:
+def _keys(settings: Settings, contract: Contract, partition: str | None, *, again: bool) -> list[str]:
     from platform_resources.lakehouse.catalog import Lakehouse
     from platform_resources.landing.opening import open_source
     from platform_resources.landing.pending import landed_of, partition_keys, units
 
     if partition is not None:
         return partition_keys(contract, partition)
-    table = Lakehouse(settings).table(contract.identifier)
-    found = units(contract, open_source(contract, settings, looking=True), landed_of(contract, table))
+    lakehouse = Lakehouse(settings)
+    aside = lakehouse.table(contract.quarantine_identifier) if again else None
+    landed = landed_of(contract, lakehouse.table(contract.identifier), aside=aside)
+    found = units(contract, open_source(contract, settings, looking=True), landed)
     slices = contract.slices
     return sorted({slices.key(unit.slice) for unit in found if unit.slice is not None}) if slices is not None else []
 

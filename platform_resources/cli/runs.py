@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--follow", is_flag=True, help="Go on until Ctrl-C, keeping the watermark fresh.")
 @click.option("--skip-check", "skip", multiple=True, metavar="NAME", help="Do not stop at this check (recorded); may be repeated.")
 @click.option("--partition", metavar="P", help="Land this slice, or KEY..KEY, again; of a product with slices, e.g. 2026-01-01.")
+@click.option("--again", is_flag=True, help="Land also what has records in the quarantine, as after the contract was mended.")
 @click.option("--recreate", is_flag=True, help="Drop the tables of a draft first and take everything in from the beginning.")
 @click.option("--accept-loss", is_flag=True, help="Go on behind events that the log's retention deleted unread (recorded).")
 @json_option
@@ -39,6 +40,7 @@ def ingest_command(
     follow: bool,
     skip: tuple[str, ...],
     partition: str | None,
+    again: bool,
     recreate: bool,
     accept_loss: bool,
     as_json: bool,
@@ -59,7 +61,7 @@ def ingest_command(
             "not-a-stream", f"{contract.key} does not come from a stream, so there is nothing to ingest.", f"Use `sdp run {contract.key}`."
         )
     _known_checks(contract, skip)
-    _refuse_unfit(contract, follow=follow, accept_loss=accept_loss, partition=partition)
+    _refuse_unfit(contract, follow=follow, accept_loss=accept_loss, partition=partition, again=again)
     lock = drain_lock(contract.key)
     _refuse_if_busy(settings, contract, lock)
     if recreate:
@@ -67,7 +69,7 @@ def ingest_command(
     if contract.lands:
         from platform_resources.cli.landing import land
 
-        outcome, landed = land(settings, contract, partition=partition, skip=skip)
+        outcome, landed = land(settings, contract, partition=partition, again=again, skip=skip)
         answer(landed.shown, as_json=as_json, human=lambda console: landed.draw(console, lambda: _draw_checks(console, outcome)))
         _raise_fault(outcome)
         return
@@ -180,11 +182,12 @@ def _publish(
     _raise_fault(outcome)
 
 
-def _refuse_unfit(contract: Contract, *, follow: bool, accept_loss: bool, partition: str | None) -> None:
+def _refuse_unfit(contract: Contract, *, follow: bool, accept_loss: bool, partition: str | None, again: bool) -> None:
     """An option that says nothing to this kind of product."""
-    unfit = (
-        (partition is not None and "--partition") if contract.is_stream else (follow and "--follow") or (accept_loss and "--accept-loss")
-    )
+    if contract.is_stream:
+        unfit = (partition is not None and "--partition") or (again and "--again")
+    else:
+        unfit = (follow and "--follow") or (accept_loss and "--accept-loss")
     if unfit:
         kind = "a stream" if contract.is_stream else "a product that lands"
         raise PlatformError("option-unfit", f"{contract.key} is {kind}, to which {unfit} says nothing.", "Leave the option out.")

@@ -188,6 +188,13 @@ def check_landing(contract: Contract, findings: Findings) -> None:
         )
     if source.cursor is not None:
         _cursor(contract, source.cursor, findings)
+    if contract.json_schema or contract.extra_schema or any(column.json_schema or column.extra_schema for _, column in contract.walk()):
+        findings.warning(
+            "contract-custom-misplaced",
+            _SCHEMA,
+            "JSON Schema (eventSchema, additionalProperties with a schema) is held against events only, not against what lands.",
+            "Say it with logicalTypeOptions, enum or a rule of quality.",
+        )
     if source.kind == "xml_dump":
         _dump_fields(contract, findings)
     _merge_order(contract, source, findings)

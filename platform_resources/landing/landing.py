@@ -147,6 +147,7 @@ class Landing:
         source: where from; default: what the contract says.
         keys: land the slices of these keys only.
         again: land the slices of `keys` also when they have landed.
+        aside: land again the deliveries that have records in the quarantine.
         retry: try refused deliveries before their rest is over.
         skip_checks: rules not to evaluate, recorded in the stamp.
         on_commit: called after each commit of the main table.
@@ -163,6 +164,7 @@ class Landing:
         source: Source | None = None,
         keys: Sequence[str] | None = None,
         again: bool = False,
+        aside: bool = False,
         retry: bool = False,
         skip_checks: Sequence[str] = (),
         on_commit: Callable[[LandingCommit], None] | None = None,
@@ -172,6 +174,7 @@ class Landing:
         self.source = source or open_source(contract, settings)
         self.report = LandingReport()
         self._keys, self._again, self._retry, self._clock = keys, again, retry or again, clock
+        self._put_aside = aside
         self._skip = tuple(sorted(skip_checks))
         self._on_commit = on_commit
         self._definition, self._quarantine = table_definition(contract), quarantine_definition(contract)
@@ -223,7 +226,8 @@ class Landing:
         """What is to land and whether it rests, and when that was seen; taken over where any of it may be tried now."""
         while True:
             state, listed_at = self._state(), self._clock()
-            there = units(self.contract, self.source, landed_of(self.contract, state.table), self._keys, again=self._again)
+            landed = landed_of(self.contract, state.table, aside=state.quarantine if self._put_aside else None)
+            there = units(self.contract, self.source, landed, self._keys, again=self._again)
             found = [(unit, self._rests(unit, state)) for unit in there]
             if self._epoch is None and not all(rests for _, rests in found):
                 self._take_over()

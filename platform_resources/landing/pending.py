@@ -15,7 +15,7 @@ from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.stamp import read_position, read_watermark
 from platform_resources.landing.opening import open_source
-from platform_resources.landing.quarantine import RefusedDelivery, refused_deliveries
+from platform_resources.landing.quarantine import RefusedDelivery, deliveries_aside, refused_deliveries
 from platform_resources.landing.settled import landed_in
 from platform_resources.landing.source import Delivery, Landed, Source
 from platform_resources.streams.lagging import heartbeat_due, last_commit
@@ -37,13 +37,26 @@ def position_kind(contract: Contract) -> str:
     return "cursor" if source is not None and source.cursor is not None else "snapshots"
 
 
-def landed_of(contract: Contract, table: Table | None) -> Landed:
-    """What the table's position says has landed.
+def landed_of(contract: Contract, table: Table | None, *, aside: Table | None = None) -> Landed:
+    """What the table's position says has landed; with the quarantine `aside` only what has no records there.
 
     Raises:
-        PlatformError: `position-lost`.
+        PlatformError: `position-lost`; `again-unfit` where deliveries cannot be had again.
     """
-    return {} if table is None else landed_in(table, read_position(table), position_kind(contract))
+    if table is None:
+        return {}
+    landed = landed_in(table, read_position(table), position_kind(contract))
+    if aside is None:
+        return landed
+    if position_kind(contract) == "cursor":
+        raise PlatformError(
+            "again-unfit",
+            f"What {contract.key} put aside came behind a cursor, where nothing comes again.",
+            f"Recreate the product (`sdp ingest {contract.key} --recreate`, of a draft), or let the source change these records once more.",
+            file=contract.path,
+        )
+    names = deliveries_aside(aside)
+    return {name: version for name, version in landed.items() if name not in names}
 
 
 def whole_slices(contract: Contract) -> bool:

@@ -172,6 +172,15 @@ def stamped_refusals(refused: Mapping[str, RefusedDelivery]) -> str:
     return json.dumps({name: {**asdict(one), "at": format_instant(one.at)} for name, one in sorted(refused.items())}, separators=(",", ":"))
 
 
+def deliveries_aside(quarantine: Table) -> set[str]:
+    """The deliveries that have records in the quarantine."""
+    found = set[str]()
+    for task in live_tasks(quarantine.io, quarantine.current_snapshot(), ".".join(quarantine.name())):
+        for block in read_task(quarantine.io, task, quarantine.schema(), "", ["_file", "_line"]):
+            found.update(block.filter(pc.is_valid(block["_line"]))["_file"].unique().to_pylist())
+    return found
+
+
 def no_keys() -> pa.Table:
     """No delivery in no version."""
     return pa.table({"_file": pa.array([], pa.string()), "_file_hash": pa.array([], pa.string())})

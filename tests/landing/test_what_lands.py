@@ -333,3 +333,21 @@ def test_lines_that_end_with_cr_alone_are_told(dropped: Callable[..., Dropped]) 
     (one.folder / "a.csv").write_bytes(b"id\r1\r")
     [refused] = one.land().refused
     assert "its lines end with CR alone" in refused.message
+
+
+# --- again
+
+
+@pytest.mark.parametrize("slices", [{}, {"path": "{slice:%Y-%m-%d}.csv", "start": "2026-01-01"}])
+def test_what_was_put_aside_lands_again_once_the_contract_is_mended(dropped: Callable[..., Dropped], slices: dict[str, Any]) -> None:
+    names = ("2026-01-01.csv", "2026-01-02.csv")
+    one = dropped(ID, STATE, **slices)
+    one.put(names[0], "id,state\n1,new\n2,sent\n")
+    one.put(names[1], "id,state\n3,new\n")
+    one.land()
+    assert (one.rows("id"), len(one.aside())) == ([(1,), (3,)], 1)
+    one.contract = dropped(ID, STATE.replace("]", ", {value: sent}]"), **slices).contract
+    assert one.land().deliveries == 0
+    assert one.land(aside=True).deliveries == 1
+    assert (one.rows("id"), one.aside()) == ([(1,), (2,), (3,)], [])
+    assert one.land(aside=True).deliveries == 0
