@@ -161,6 +161,7 @@ def _compile(document: Mapping[str, Any], path: Path, domain: Domain, lines: Map
         incremental=incremental,
         incremental_key=custom.get("incrementalKey") or (primary_key if incremental == "key" else ()),
         outlives_inputs=custom.get("outlivesInputs", False),
+        slow_inputs=custom.get("slowInputs", ()),
         merge_strategy=custom.get("mergeStrategy", "auto"),
         sequence=custom.get("sequence", ()),
         delete_marker=custom.get("deleteMarker"),

@@ -221,7 +221,7 @@ class Derivation:
             code_version=self.code_version,
             contract_version=self.contract.version,
             position={key: pinned.snapshot_id for key, pinned in inputs.items()},
-            watermark=least_watermark(list(inputs.values())),
+            watermark=least_watermark([pinned for key, pinned in inputs.items() if key not in self.contract.slow_inputs]),
         )
         # What a row gave stays, when the row has become too old to be kept.
         aging = self.contract.incremental != "append" and not self.contract.outlives_inputs

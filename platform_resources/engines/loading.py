@@ -44,6 +44,8 @@ def check_transform(contract: Contract, registry: Registry) -> list[Problem]:
         return [error.problem()]
     if transform is None:
         return []
+    if problems := _unfit_slow_inputs(transform, contract, registry):
+        return problems
     if contract.publication is not None:
         from platform_resources.engines.export_query import check_export
 
@@ -54,6 +56,23 @@ def check_transform(contract: Contract, registry: Registry) -> list[Problem]:
             problems += unfit_for_spark(transform, registry)
         return problems
     return [*validate_python(transform, contract, registry), *(unfit_for_spark(transform, registry) if transform.needs_spark else [])]
+
+
+def _unfit_slow_inputs(transform: Transform, contract: Contract, registry: Registry) -> list[Problem]:
+    """An input that is none, or all of them: then nothing would be left to tell how new the product is."""
+    strange = sorted(set(contract.slow_inputs) - set(transform.inputs))
+    if not strange and not (contract.slow_inputs and set(contract.slow_inputs) == set(transform.inputs)):
+        return []
+    said = f"which are no inputs of it: {', '.join(strange)}" if strange else "which are all it has, so nothing tells how new its rows are"
+    return [
+        Problem(
+            shown_path(contract.path, registry),
+            1,
+            "contract-slow-inputs",
+            f"The slowInputs of {contract.key} name products {said}.",
+            f"Name some of {', '.join(transform.inputs)}, as domain/product, or remove the custom property.",
+        )
+    ]
 
 
 def unfit_for_spark(transform: Transform, registry: Registry) -> list[Problem]:

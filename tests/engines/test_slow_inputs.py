@@ -1,0 +1,50 @@
+"""A product that begins from a monthly dump is as new as its events: an input declared slow does not hold the watermark back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from platform_resources.contracts.iceberg import table_definition
+from platform_resources.lakehouse.staging import stage_empty
+from platform_resources.lakehouse.stamp import Stamp
+
+JOINED = """\
+select o.shop, count(*) as orders, cast(sum(o.amount * coalesce(r.rate, 1)) as decimal(38, 2)) as total
+from shop.orders o left join shop.rates r on r.shop = o.shop group by o.shop
+"""
+NEW, OLD = datetime(2026, 2, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def totals(shop: Any, slow: str) -> None:
+    shop.totals(
+        JOINED,
+        incremental="key",
+        more=f"{{property: incrementalKey, value: [shop]}}{slow and f', {{property: slowInputs, value: [{slow}]}}'}",
+    )
+
+
+@pytest.mark.parametrize(("slow", "watermark"), [("", OLD), ("shop/rates", NEW), ("shop/orders", OLD)])
+def test_the_watermark_is_that_of_the_inputs_that_are_not_slow(slow: str, watermark: datetime, shop: Any, an_order: Any) -> None:
+    totals(shop, slow)
+    shop.put("orders", an_order(1, "a"))
+    for name, at in (("orders", NEW), ("rates", OLD)):
+        stage_empty(shop.lakehouse, table_definition(shop.contract(name)), Stamp(run_id=name, watermark=at)).commit()
+    assert shop.derive().watermark == watermark
+
+
+def test_a_slow_input_that_was_never_made_leaves_the_answer_known(shop: Any, an_order: Any) -> None:
+    totals(shop, "shop/rates")
+    shop.put("orders", an_order(1, "a"))
+    stage_empty(shop.lakehouse, table_definition(shop.contract("orders")), Stamp(run_id="beat", watermark=NEW)).commit()
+    assert shop.derive().watermark == NEW
+
+
+@pytest.mark.parametrize(("slow", "said"), [("shop/prices", "no inputs of it: shop/prices"), ("shop/orders, shop/rates", "all it has")])
+def test_what_is_no_input_or_all_of_them_is_refused(slow: str, said: str, shop: Any) -> None:
+    totals(shop, slow)
+    [problem] = shop.problems()
+    assert problem.code == "contract-slow-inputs" and said in problem.message and "shop/orders, shop/rates" in problem.remedy
+    assert problem.file.endswith("totals.yaml")
