@@ -209,7 +209,8 @@ def _pieces(totals: Totals, chance: random.Random) -> list[Award]:
     """
     sides = _sides(totals)
     rest = sum(cents for cents, _ in sides.values()) - sum(totals.by_country.values())
-    countries: dict[str | None, int] = {None: rest, **{code: cents for code, cents in totals.by_country.items()}}
+    countries: dict[str | None, int] = {None: rest}
+    countries.update(totals.by_country)
     south = [code for code in totals.by_country if code in BY_CODE and BY_CODE[code][3] == "South"]
     typed_otherwise = sum(countries[code] for code in south) - sum(cents for (_, side), (cents, _) in sides.items() if side == "South")
     north = sorted(set(countries) - set(south), key=lambda code: (code is not None, -countries[code], code or ""))
