@@ -32,11 +32,8 @@ class Told:
             console.print(f"{self.contract.key}: the newest dump is published.")
         elif shown["status"] == "success":
             dates = " to ".join(dict.fromkeys((shown["slices"][0], shown["slices"][-1])))
-            console.print(
-                f"{self.contract.key}: {dates} published in {shown['place']}; the last has {shown['files']:,} files of {shown['bytes']:,} bytes "
-                f"with {shown['pages']:,} pages and {shown['revisions']:,} revisions.",
-                soft_wrap=True,
-            )
+            counts = f"{shown['files']:,} files of {shown['bytes']:,} bytes, {shown['pages']:,} pages and {shown['revisions']:,} revisions"
+            console.print(f"{self.contract.key}: {dates} published in {shown['place']}; the last has {counts}.", soft_wrap=True)
         checks()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -30,8 +30,9 @@ MARKUP = 800
 """About how many bytes a revision takes besides its text."""
 
 _EXPORT = "__export"
-_MEMORY = "300MB"
-_BATCH_ROWS = 256
+_SIZE = f"greatest(coalesce(revision_size, 0), 0) + {MARKUP}"
+_LOT = 4 * 2**20  # bytes of text that memory holds at once, some four times over: as DuckDB's, Arrow's, Python's and packed
+_MEMORY = "192MB"
 _IDENTITY = ("wiki_id", "page_id", "page_namespace_id", "page_title", "revision_id", "revision_dt")
 _OF_PAGE = ("page_namespace_id", "page_title", "page_redirect_target", "page_restrictions")
 _OF_REVISION = (
@@ -48,6 +49,25 @@ class PageRange:
     wiki_id: str
     first: int
     last: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A revision by what orders it, and what is known of its page."""
+
+    page_id: int
+    revision_id: int
+    revision_dt: datetime
+    facts: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class _Lot:
+    """Revisions that are fetched together: `whole` pages, or some of one page. `size` in bytes counts whole pages with all they have."""
+
+    keys: list[_Key] = field(default_factory=list)
+    size: int = 0
+    whole: bool = True
 
 
 class DumpQuery:
@@ -68,6 +88,7 @@ class DumpQuery:
         self._con, self._contract, self._where = con, contract, transform.where
         self._publication: Publication = contract.publication
         con.execute(f"SET memory_limit = '{_MEMORY}'")
+        con.execute("SET threads = 1")  # the other cores pack; each thread would hold row groups of its own
         con.execute("SET errors_as_json = true")
         define_views(con, inputs, {})
         with self._telling():
@@ -129,8 +150,7 @@ class DumpQuery:
 
     def ranges(self, wiki_id: str) -> Iterator[PageRange]:
         """The pages of a wiki, cut where a file would become larger than it should. A page is never split."""
-        size = f"greatest(coalesce(revision_size, 0), 0) + {MARKUP}"
-        of_page = f"max_by({size}, (revision_dt, revision_id))" if self._publication.revisions == "current" else f"sum({size})"
+        of_page = f"max_by({_SIZE}, (revision_dt, revision_id))" if self._publication.revisions == "current" else f"sum({_SIZE})"
         if not self._publication.text:
             of_page = str(MARKUP) if self._publication.revisions == "current" else f"count(*) * {MARKUP}"
         text = f"SELECT page_id, CAST({of_page} AS BIGINT) FROM {_EXPORT} WHERE wiki_id = ? GROUP BY page_id ORDER BY page_id"
@@ -148,30 +168,56 @@ class DumpQuery:
         """The revisions of a range, by page and then by time, as `export_xml` takes them.
 
         What the page is called and where it redirects to is in every row as the page's newest revision has it: a move may not have
-        reached the older rows.
+        reached the older rows. The order is found without the texts, which come in lots of a bounded size: DuckDB takes 2,048 rows at a
+        time whatever is in them, which of a page of many long revisions is more than memory should hold.
         """
-        held = f"SELECT * FROM {_EXPORT} WHERE wiki_id = ? AND page_id BETWEEN {pages.first} AND {pages.last}"
-        newest = "max_by(struct_pack({}), (revision_dt, revision_id))".format(", ".join(f"{name} := {name}" for name in _OF_PAGE))
-        kept = "revision_id = page.newest_id AND " if self._publication.revisions == "current" else ""
-        columns = ", ".join([f"page.facts.{name} AS {name}" for name in _OF_PAGE] + [f"held.{name}" for name in _OF_REVISION])
+        for lot in self._lots(pages):
+            found = self._texts(pages.wiki_id, lot)
+            for key in lot.keys:
+                row = found[key.page_id, key.revision_id]
+                yield {"page_id": key.page_id, **key.facts, **row, "others": [(slot["key"], slot["value"]) for slot in row["others"] or ()]}
+
+    def _lots(self, pages: PageRange) -> Iterator[_Lot]:
+        """The range in lots: some whole pages, or a part of one."""
+        facts = ", ".join(f"{name} := {name}" for name in _OF_PAGE)
+        newest = "(revision_dt, revision_id)"
+        kept = "AND held.revision_id = page.newest_id" if self._publication.revisions == "current" else ""
         text = (
-            f"WITH page AS (SELECT page_id, {newest} AS facts, max_by(revision_id, (revision_dt, revision_id)) AS newest_id "
-            f"FROM ({held}) GROUP BY page_id) "
+            f"WITH held AS (SELECT page_id, revision_id, revision_dt, {_SIZE} AS size, {', '.join(_OF_PAGE)} FROM {_EXPORT} "
+            f"WHERE wiki_id = ? AND page_id BETWEEN {pages.first} AND {pages.last}), "
+            f"page AS (SELECT page_id, CAST(sum(size) AS BIGINT) AS size, max_by(revision_id, {newest}) AS newest_id, "
+            f"max_by(struct_pack({facts}), {newest}) AS facts FROM held GROUP BY page_id) "
+            "SELECT held.page_id, held.revision_id, held.revision_dt, held.size, page.size, page.facts "
+            f"FROM held JOIN page ON held.page_id = page.page_id {kept} ORDER BY held.page_id, held.revision_dt, held.revision_id"
+        )
+        lot = _Lot()
+        for page_id, revision_id, revision_dt, size, page_size, page_facts in self._stream(text, [pages.wiki_id]):
+            whole, new = page_size <= _LOT, not lot.keys or lot.keys[-1].page_id != page_id
+            taken = (page_size if new else 0) if whole else size
+            if lot.keys and (lot.size + taken > _LOT or (new and not (whole and lot.whole))):
+                yield lot
+                lot = _Lot()
+                taken = page_size if whole else size
+            lot.whole, lot.size = whole, lot.size + taken
+            lot.keys.append(_Key(page_id, revision_id, revision_dt, page_facts))
+        if lot.keys:
+            yield lot
+
+    def _texts(self, wiki_id: str, lot: _Lot) -> dict[tuple[int, int], dict[str, Any]]:
+        """The rows of a lot. The bounds are pushed down to the files, which a list of ids is not."""
+        columns = ", ".join(f"held.{name}" for name in _OF_REVISION)
+        bounds = " AND ".join(f"{name} BETWEEN ? AND ?" for name in ("page_id", "revision_id", "revision_dt"))
+        values = [wiki_id]
+        for column in zip(*((key.page_id, key.revision_id, key.revision_dt) for key in lot.keys), strict=True):
+            values += [min(column), max(column)]
+        text = (
             f"SELECT held.page_id, {columns}, held.revision_content_slots['main'] AS main, "
             "list_sort(list_filter(map_entries(held.revision_content_slots), lambda slot: slot.key <> 'main')) AS others "
-            f"FROM ({held}) AS held JOIN page ON {kept}page.page_id = held.page_id "
-            "ORDER BY held.page_id, held.revision_dt, held.revision_id"
+            f"FROM {_EXPORT} AS held WHERE wiki_id = ? AND {bounds} AND revision_id IN (SELECT unnest(?))"
         )
         with self._telling():
-            reader = self._con.execute(text, [pages.wiki_id, pages.wiki_id]).to_arrow_reader(_BATCH_ROWS)
-        while True:
-            with self._telling():
-                batch = next(reader, None)
-            if batch is None:
-                return
-            for row in batch.to_pylist():
-                row["others"] = [(slot["key"], slot["value"]) for slot in row["others"] or ()]
-                yield row
+            rows = self._con.execute(text, [*values, [key.revision_id for key in lot.keys]]).to_arrow_table().to_pylist()
+        return {(row.pop("page_id"), row["revision_id"]): row for row in rows}
 
     def _one(self, text: str) -> tuple[Any, ...]:
         return self._all(text)[0]

@@ -47,6 +47,7 @@ from platform_resources.serving.packing import Packed, Packer
 
 _THREADS = min(4, os.cpu_count() or 1)
 _CHUNK = 1 << 20
+_OF_ROWS = frozenset({"export-row-invalid", "export-row-twice", "export-site-unknown", "transform-failed"})
 
 
 @dataclass(frozen=True)
@@ -174,9 +175,14 @@ class Publishing:
         if table is not None and has_committed(table, self.run_id, key):
             return None
         position = read_position(table) if table is not None else None
-        with TemporaryDirectory(prefix="sdp-inputs-") as folder:
-            plan, inputs = self._planned(key, start, Path(folder))
-            files, kept = self._files(plan, inputs, key, start)
+        try:
+            with TemporaryDirectory(prefix="sdp-inputs-") as folder:
+                plan, inputs = self._planned(key, start, Path(folder))
+                files, kept = self._files(plan, inputs, key, start)
+        except PlatformError as error:
+            if error.code in _OF_ROWS:
+                self.outlet.sweep(self._staging(key))  # else the next run would take up the very snapshot that is refused
+            raise
         staged = self._staged(plan, files, key, start, Fence(position=position))
         try:
             outcomes = self._audited(staged, key)

@@ -38,11 +38,11 @@ NOW = datetime(2024, 1, 5, tzinfo=UTC)
 Row = dict[str, Any]
 
 
-@pytest.fixture
-def real(requires: Callable[[str], None], tmp_path: Path) -> Lakehouse:
+@pytest.fixture(scope="module")
+def real(requires: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory) -> Lakehouse:
     """A lakehouse with the real rows: the history of two wikis and the map of namespaces."""
     requires("realdata")
-    house = Lakehouse(Settings(home=tmp_path / "home", duckdb_threads=1))
+    house = Lakehouse(Settings(home=tmp_path_factory.mktemp("content"), duckdb_threads=1))
     _fill(house, "content/history", [_revision(row) for row in _lines("wmf_content_mediawiki_content_history_v1.json.gz")])
     landed = {"_file": "map.json", "_file_hash": "0", "_slice": date(2023, 9, 1), "_landed_at": NOW}
     rows = [
@@ -71,6 +71,12 @@ def _fill(house: Lakehouse, key: str, rows: list[Row]) -> None:
     schema = arrow_schema_of(definition.schema)
     table = pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
     stage_append(house, definition, table, Stamp(run_id=f"load-{key}")).commit()
+
+
+@pytest.fixture(scope="module")
+def published(real: Lakehouse) -> Published:
+    """The dumps of 2024-01-01 with all revisions."""
+    return publish(real, "content/dump_history", "2024-01")
 
 
 def publish(house: Lakehouse, key: str, slice_key: str) -> Published:
@@ -115,8 +121,7 @@ def canonical(document: bytes) -> str:
     return ElementTree.canonicalize(ElementTree.tostring(root, encoding="unicode"), strip_text=False)
 
 
-def test_the_real_rows_give_wikimedias_own_sample(real: Lakehouse) -> None:
-    published = publish(real, "content/dump_history", "2024-01")
+def test_the_real_rows_give_wikimedias_own_sample(real: Lakehouse, published: Published) -> None:
     assert [one.name for one in published.files] == [
         "history/commonswiki/20240101/commonswiki-20240101-pages-meta-history-p13327093p13327093.xml.bz2",
         "history/simplewiki/20240101/simplewiki-20240101-pages-meta-history-p45046p279900.xml.bz2",
@@ -133,8 +138,7 @@ def test_the_sample_breaks_the_schema_there_and_nowhere_else(requires: Callable[
     assert found == {" lacks comment", "/text has bytes=-1", "/format is 'error-no-format'"}
 
 
-def test_both_wikis_are_valid_and_read_back_as_the_rows_they_are_made_of(real: Lakehouse) -> None:
-    published = publish(real, "content/dump_history", "2024-01")
+def test_both_wikis_are_valid_and_read_back_as_the_rows_they_are_made_of(real: Lakehouse, published: Published) -> None:
     rows = {row["revision_id"]: row for row in _lines("wmf_content_mediawiki_content_history_v1.json.gz")}
     seen = 0
     for wiki in ("simplewiki", "commonswiki"):
@@ -166,8 +170,7 @@ def test_current_dumps_have_the_newest_revision_before_their_date(real: Lakehous
     assert violations(_document(real, published, "simplewiki")) == []
 
 
-def test_nothing_that_is_hidden_is_in_the_files(real: Lakehouse) -> None:
-    published = publish(real, "content/dump_history", "2024-01")
+def test_nothing_that_is_hidden_is_in_the_files(real: Lakehouse, published: Published) -> None:
     document = _document(real, published, "simplewiki").decode()
     assert "redacted" not in document
     assert document.count('<text deleted="deleted" />') == 4
@@ -175,8 +178,7 @@ def test_nothing_that_is_hidden_is_in_the_files(real: Lakehouse) -> None:
     assert document.count('<comment deleted="deleted" />') == 3
 
 
-def test_checksums_status_and_page_tell_of_the_files(real: Lakehouse) -> None:
-    published = publish(real, "content/dump_history", "2024-01")
+def test_checksums_status_and_page_tell_of_the_files(real: Lakehouse, published: Published) -> None:
     folder = _public(real) / "history" / "simplewiki" / "20240101"
     [file] = [one for one in published.files if one.pages.wiki_id == "simplewiki"]
     data = (_public(real) / file.name).read_bytes()
