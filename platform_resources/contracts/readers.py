@@ -35,7 +35,8 @@ def refusal_of(contract: Contract, reader: str | None) -> PlatformError | None:
         return None
     said = f"{contract.key} may be read by {' and '.join(readers)} only"
     if not reader:
-        return PlatformError("reader-untold", f"{said}, and nobody said who reads.", "Set SDP_DOMAIN, or give --as DOMAIN.")
+        remedy = "Set SDP_DOMAIN, or name the domain: --as DOMAIN, source(..., reader=DOMAIN)."
+        return PlatformError("reader-untold", f"{said}, and nobody said who reads.", remedy)
     return PlatformError(
         "reader-refused",
         f"{said}, not by {reader}.",

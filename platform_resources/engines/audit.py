@@ -29,7 +29,8 @@ class CheckOutcome:
     """What one check said: the measured number out of `rows` rows in scope, up to five offending rows, or why it could not run.
 
     A check that could not run has not passed. Sample rows hold what tells the row from others (the primary key, the event's id and
-    offset) and the checked columns, personal data masked.
+    offset) and the checked columns, personal data masked; of a product that names its readers all but the place in the log or file is,
+    since whoever looks at a check's result sees them.
     """
 
     check: Check
@@ -142,7 +143,7 @@ def _sentence(error: duckdb.Error) -> str:
 
 
 def _sample(con: duckdb.DuckDBPyConnection, relation: str, check: Check, contract: Contract) -> tuple[Mapping[str, Any], ...]:
-    """Up to five offending rows of a null, missing, invalid or duplicate check; () where rows cannot be told."""
+    """Up to five offending rows of a null, missing, invalid or duplicate check; () where rows cannot be told or may not be."""
     columns = list(dict.fromkeys((*_identity(contract), *check.columns, *([check.column] if check.column else []))))
     if check.metric == "duplicateValues":
         names = ", ".join(quoted(column) for column in check.columns)
@@ -156,7 +157,10 @@ def _sample(con: duckdb.DuckDBPyConnection, relation: str, check: Check, contrac
         rows = con.execute(text).fetchall()
     except duckdb.Error:
         return ()  # the verdict stands without its illustration
-    masked = {column for column in columns if _is_personal(contract, column)}
+    if contract.readers is not None and not {*PLACE, *DELIVERY} & set(columns):
+        return ()  # nothing could be shown
+    shown = (*PLACE, *DELIVERY) if contract.readers is not None else columns
+    masked = {column for column in columns if column not in shown or _is_personal(contract, column)}
     return tuple({column: "***" if column in masked else value for column, value in zip(columns, row, strict=True)} for row in rows)
 
 

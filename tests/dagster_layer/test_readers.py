@@ -144,7 +144,7 @@ def test_the_command_line_asks_as_somebody(orders: Settings, monkeypatch: pytest
         monkeypatch.setenv(name, str(value))
     ask = ["query", 'select amount from shop."order"', "--json"]
     told = CliRunner().invoke(cli, ask)
-    assert told.exit_code == 1 and "Set SDP_DOMAIN, or give --as DOMAIN." in told.stderr
+    assert told.exit_code == 1 and "Set SDP_DOMAIN, or name the domain: --as DOMAIN" in told.stderr
     assert CliRunner().invoke(cli, [*ask, "--as", "finance"]).exit_code == 1
     assert '"amount":5' in CliRunner().invoke(cli, [*ask, "--as", "research"]).stdout.replace(" ", "")
     monkeypatch.setenv("SDP_DOMAIN", "shop")

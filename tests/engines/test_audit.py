@@ -91,5 +91,18 @@ def test_an_offending_row_of_a_stream_is_shown_with_its_event_and_offset() -> No
     assert ours.sample == ({"meta.id": "e1", "_topic": "rc", "_partition": 0, "_offset": 7, "wiki": "xx"},)
 
 
+def test_a_row_that_only_some_may_read_is_shown_by_its_place_alone() -> None:
+    """Whoever looks at the UI sees the sample; who may read the product finds the row by its place in the log."""
+    contract = replace(Registry.load(SOURCE_ROOT).get("mediawiki/recentchange"), readers=("mediawiki",))
+    check = replace(contract.checks[0], metric="invalidValues", column="wiki", arguments={"validValues": ["enwiki"]}, name="ours")
+    with duckdb.connect() as con:
+        con.execute("create table rows as select {'id': 'e1'} as meta, 'xx' as wiki, 'rc' as _topic, 0 as _partition, 7::bigint as _offset")
+        (ours,) = audit_relation(con, "rows", [check], contract)
+        con.execute("insert into rows from rows")
+        (alone,) = audit_relation(con, "rows", [replace(check, metric="duplicateValues", columns=("wiki",))], contract)
+    assert ours.sample == ({"meta.id": "***", "_topic": "rc", "_partition": 0, "_offset": 7, "wiki": "***"},)
+    assert alone.sample == ()
+
+
 def test_a_skipped_check_has_no_outcome(shop: Any, an_order: Any) -> None:
     assert "broken" not in outcomes(shop, an_order, skip=["broken"])
