@@ -323,6 +323,8 @@ class Landing:
             at = unit.slice or landed_at
             with compared(contract, state.table, intake.reader(), at, self.settings, full=unit.slice is not None) as changes:
                 rule = replace(definition, merge=MergeRule(contract.merge_strategy))
+                if state.table is None or not live_files(state.table.io, state.table.current_snapshot(), contract.identifier):
+                    return stage_append(house, rule, changes.rows, stamp, fence=fence)  # nothing to merge with, so no key is held in memory
                 keys = (*contract.primary_key, "_valid_from")
                 return stage_merge(house, rule, changes.rows, stamp, keys=keys, delete_keys=changes.gone, fence=fence)
         if contract.write_mode == "merge":
