@@ -1,20 +1,26 @@
-"""docs/tutorial.md, executed: every command of its console blocks runs, and says what the page says it does."""
+"""docs/tutorial.md, executed: every command of its console blocks runs, and says what the page says it does.
+
+By default `sdp` runs in this process, which starts it once; under `storm` each command is a process of its own, as the reader's is.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
 from platform_resources.config import SOURCE_ROOT
-from tests.cli.conftest import make_project
+from tests.cli.conftest import Project, forget, make_project, project
 
+__all__ = ["project"]
 PAGE = SOURCE_ROOT / "docs" / "tutorial.md"
 EXITS = re.compile(r"\s+# exits (\d+)$")
 
@@ -63,25 +69,52 @@ def _parts(line: str) -> list[str]:
     return line.rstrip().split("...")
 
 
-def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
+Run: TypeAlias = Callable[[str], tuple[int, str]]
+"""Runs a command of the page: its exit code and all it says."""
+
+
+@pytest.mark.storm
+def test_the_tutorial_does_what_it_says_in_processes_of_its_own(tmp_path: Path) -> None:
     project = make_project(tmp_path)
     environment = {**project.environment, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     del environment["SDP_PROJECT"]  # found by the folder, as the reader's is
+    _follow(lambda command: _in_shell(command, project, environment))
+
+
+def test_the_tutorial_does_what_it_says(project: Project) -> None:
+    environment = {**project.environment, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+
+    def run(command: str) -> tuple[int, str]:
+        if not command.startswith("sdp ") or "$(" in command:
+            return _in_shell(command, project, environment)
+        forget()  # what the page wrote since is read anew
+        result = project.sdp(*shlex.split(command, comments=True)[1:])
+        return result.exit_code, result.output
+
+    _follow(run)
+
+
+def _in_shell(command: str, project: Project, environment: dict[str, str]) -> tuple[int, str]:
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=project.path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=120,
+        check=False,
+    )
+    return done.returncode, done.stdout.decode()
+
+
+def _follow(run: Run) -> None:
+    """Do what the page says, in its order."""
     ran = 0
     for step in steps(PAGE.read_text(encoding="utf-8")):
-        done = subprocess.run(
-            ["bash", "-c", step.command],
-            cwd=project.path,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=120,
-            check=False,
-        )
-        said = done.stdout.decode().splitlines()
-        assert done.returncode == step.status, f"{step.command}\n{done.stdout.decode()}"
+        status, output = run(step.command)
+        assert status == step.status, f"{step.command}\n{output}"
         if step.shown:
-            said = [line for line in said if line.strip()]
+            said = [line for line in output.splitlines() if line.strip()]
             shown = [line for line in step.shown if line.strip()]
             assert matches(shown, said), f"$ {step.command}\n--- shown\n" + "\n".join(shown) + "\n--- said\n" + "\n".join(said)
         ran += 1
