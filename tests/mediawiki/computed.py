@@ -105,14 +105,16 @@ def arrived(batch: Iterable[tuple[str, Event]], at: datetime) -> dict[str, pa.Ta
     for stream, lines in by_stream.items():
         decoded = codec(STREAMS[stream]).decode(lines)
         assert not decoded.errors, (stream, decoded.errors[0], lines[decoded.errors[0].index])
-        own = {"_topic": stream, "_partition": 0, "_offset": 0, "_log_time": at, "_ingested_at": at, "_event_hash": bytes(16)}
-        tables[STREAMS[stream]] = _completed(STREAMS[stream], decoded.table, own)
+        first = int(at.timestamp()) * 1_000
+        own = {"_topic": stream, "_partition": 0, "_log_time": at, "_ingested_at": at, "_event_hash": bytes(16)}
+        offsets = pa.array(range(first, first + decoded.table.num_rows), pa.int64())
+        tables[STREAMS[stream]] = _completed(STREAMS[stream], decoded.table.append_column("_offset", offsets), own)
     return tables
 
 
 def landed(key: str, rows: Rows, month: date, at: datetime) -> pa.Table:
     """Rows of a landed table, as the slice of this month."""
-    own = {"_file": f"{month}", "_file_hash": bytes(16), "_line": None, "_slice": month, "_landed_at": at}
+    own = {"_file": f"{month}-{len(rows)}", "_file_hash": bytes(16), "_line": None, "_slice": month, "_landed_at": at}
     columns = [schema(key).field(column.name) for column in registry().get(key).columns]
     return _completed(key, pa.Table.from_pylist(rows, pa.schema(columns)), own)
 
@@ -179,7 +181,8 @@ class Platform:
                 assert not failed, f"{key} would not be published: {failed}"
                 derived.staged.commit()
 
-    def rows(self, key: str) -> Rows:
-        table = self.lakehouse.table(registry().get(key).identifier)
-        assert table is not None
-        return arrow_table(table).to_pylist()
+
+def stored(lakehouse: Lakehouse, key: str) -> Rows:
+    """The rows of a product's table; none where it was never written."""
+    table = lakehouse.table(registry().get(key).identifier)
+    return arrow_table(table).to_pylist() if table is not None else []

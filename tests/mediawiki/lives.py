@@ -442,9 +442,9 @@ OMITTED = {
         *("revision.is_minor_edit", "revision.is_content_visible", "revision.is_editor_visible", "revision.is_comment_visible"),
     ],
     VISIBILITY: ["meta.id", "meta.domain"],
-    TAGS: ["tags", "meta.id"],
-    BLOCKS: ["performer", "meta.id", "user_id", "user_groups", "blocks.sitewide"],
-    USERS: ["performer", "meta.id", "meta.dt", "user.groups", "user.is_temp", "performer.user_text", "prior_state"],
+    TAGS: ["tags", "meta.id", "meta.domain"],
+    BLOCKS: ["performer", "meta.id", "meta.domain", "user_id", "user_groups", "blocks.sitewide"],
+    USERS: ["performer", "meta.id", "meta.dt", "meta.domain", "user.groups", "user.is_temp", "performer.user_text", "prior_state"],
 }
 ALTERED: dict[str, dict[str, Sequence[Any]]] = {
     PAGE_CHANGE: {
