@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 import dagster as dg
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from platform_resources.contracts.model import Contract
 from platform_resources.errors import PlatformError
@@ -84,8 +85,11 @@ def propose_publications(
         requests.append(
             dg.RunRequest(
                 asset_selection=keys_of([key]),
-                partition_key=slice_key,
-                tags=transform_tags(key, code_version=product.code_version),
+                tags={
+                    **transform_tags(key, code_version=product.code_version),
+                    ASSET_PARTITION_RANGE_START_TAG: slice_key,
+                    ASSET_PARTITION_RANGE_END_TAG: slice_key,
+                },
                 run_config=publish_config(key),
             )
         )
