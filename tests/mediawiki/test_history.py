@@ -114,6 +114,7 @@ CASES: list[tuple[str, Event]] = [
     saved("twice", 7, 1, "b", meta={"dt": at(2)}),
     saved("twice", 7, 1, "c", meta={"dt": at(9), "domain": "canary"}),
     saved("twice", 8, 1, "c", meta={"domain": "canary"}),
+    saved("twice", 7, 9, "c", meta={"domain": "canary"}, is_content_visible=False),
     # sizes
     saved("sizes", 1, 1, kind="create"),
     saved("sizes", 2, 2, prior={"revision": {"rev_id": 1, "rev_size": 130}}),
@@ -159,7 +160,7 @@ CASES: list[tuple[str, Event]] = [
     # accounts: by oneself, by the system, by a peer; what comes later tells how it began
     account("users", "create", ADA, 1, by=ADA),
     account("users", "rename", ADA | {"user_text": "Ada L"}, 2, by=BOB),
-    account("users", "create", BOB, 1, by=ADA, is_autocreate=True),
+    account("users", "create", BOB, 1, by=BOB, is_autocreate=True),
     account("users", "create", {"user_id": 3, "user_text": "Cy"}, 1, by=ADA),
     blocked("users", BOB, 5, email=True, sitewide=True),
     blocked("users", ADDRESS, 5, email=True),
@@ -197,9 +198,12 @@ BASED = [
     snapshot_row("based", "revision", "11", "create", OLD, revision_id=11, revision_text_sha1="s1", event_user_id=1,
                  event_user_text_historical="Ada"),
     snapshot_row("based", "revision", "12", "create", "2026-01-06T00:00:00Z", revision_id=12, revision_text_sha1="s2",
-                 revision_tags=["kept"], revision_is_identity_reverted=True, revision_first_identity_reverting_revision_id=5, revision_deleted_parts=["comment"]),
+                 revision_tags=["kept"], revision_is_identity_reverted=True, revision_first_identity_reverting_revision_id=5,
+                 revision_deleted_parts=["comment"]),
     snapshot_row("based", "revision", "14", "create", "2026-02-01T00:00:00Z", revision_id=14),
     snapshot_row("based", "page", "log1", "create-page", OLD, page_title_historical="A"),
+    snapshot_row("kept", "revision", "1", "create", OLD, revision_id=1, page_title="Moved", page_is_deleted=True),
+    snapshot_row("kept", "page", "log1", "create-page", OLD),
     snapshot_row("based", "user", "log2", "create", OLD, page_id=None, user_id=1, user_text_historical="Ada", user_is_created_by_peer=True),
 ]  # fmt: skip
 
@@ -212,7 +216,7 @@ def bare() -> Bare:
 @pytest.fixture(scope="module")
 def made(bare: Bare) -> dict[str, Rows]:
     """All cases: of `reverts` and `based` an event or two come an hour after the rest."""
-    wikis = {event.get("wiki_id") or event["database"] for _, event in CASES}
+    wikis = {event.get("wiki_id") or event["database"] for _, event in CASES} | {"kept"}
     early = arrived([one for one in CASES if not late(one)], ARRIVAL)
     older = landed(SNAPSHOT, [BASED[0] | {"revision_text_sha1": "older"}], date(2025, 12, 1), ARRIVAL)
     files = {MAP: spaces(wikis), SNAPSHOT: pa.concat_tables([older, landed(SNAPSHOT, BASED, date(2026, 1, 1), ARRIVAL)])}
@@ -351,6 +355,7 @@ def test_a_snapshot_holds_until_its_month_ends_and_later_events_patch_it(of: Any
         3: ([], None), 11: (["user"], None), 12: (["comment"], ["new"]), 13: ([], None),
     }  # fmt: skip
     assert found[11]["revision_text_sha1"] == "s1"
+    assert columns(of("kept"), "page_title", "page_is_deleted") == {1: ("Moved", True)}
     users = sorted(
         (row["source"], row["event_type"], row["user_text"], row["user_is_created_by_peer"]) for row in of("based", "user").values()
     )
