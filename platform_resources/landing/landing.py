@@ -84,6 +84,9 @@ from platform_resources.streams.checks import StreamChecks, combined
 from platform_resources.streams.refusals import SKIPPED
 from platform_resources.streams.takeover import cut_nothing, take_over
 
+MOST_REFUSED = 100
+"""Deliveries refused in a run in which none lands, after which it ends: it is the contract then."""
+_FORGOTTEN = timedelta(days=1)  # a refused delivery that is still there is tried every hour: who was not for as long has gone
 _GONE = "gone"  # the version, in a position, of a file that is none of its slice any more
 # Faults of rows that the writer finds: the delivery is at fault, not the platform.
 _OF_ROWS = frozenset({"column-null", "column-value", "merge-duplicate-key"})
@@ -217,10 +220,27 @@ class Landing:
             last = number == len(found) - 1 and not left
             landed = not rests and self._landed(unit, listed_at if last and tells_idleness(self.contract) else None)
             left += not landed
+            self._require_some()
             if not landed and self.contract.validity and not is_late(self.contract, unit, self._state().watermark):
                 return  # those behind it would be the newer ones, and it could never land
         if not found and idle_due(self.contract, self._state().table, listed_at):
             self._say_idle(listed_at)
+
+    def _require_some(self) -> None:
+        """Go on only while anything lands, or little was refused: what is refused is remembered in the stamp, one by one.
+
+        Raises:
+            PlatformError: `all-refused`.
+        """
+        refused = self.report.refused
+        if len(refused) >= MOST_REFUSED and not self.report.commits:
+            raise PlatformError(
+                "all-refused",
+                f"The first {len(refused)} deliveries of {self.contract.key} were refused and none landed, so the rest was not tried. "
+                f"The last, {refused[-1].delivery} ({refused[-1].code}): {refused[-1].message}",
+                "Mend the contract, or what delivers.",
+                file=self.contract.path,
+            )
 
     def _found(self) -> tuple[list[tuple[Unit, bool]], datetime]:
         """What is to land and whether it rests, and when that was seen; taken over where any of it may be tried now."""
@@ -447,7 +467,8 @@ class Landing:
 
     def _refuse(self, unit: Unit, state: _State, at: datetime, code: str, message: str, *, checks: tuple[str, ...] = ()) -> None:
         """Remember that a unit was refused whole: a quarantine row without a line for each delivery, the attempt in the stamp."""
-        known, refused = state.refused, dict(state.refused)
+        known = state.refused
+        refused = {name: one for name, one in known.items() if at - one.at < _FORGOTTEN}
         with self._aside(at) as aside:
             for delivery in unit.deliveries:
                 before = known.get(delivery.name)

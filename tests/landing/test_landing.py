@@ -8,7 +8,9 @@ import pytest
 
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.stamp import read_watermark
+from platform_resources.landing import landing as landings
 from platform_resources.landing.landing import Landing
+from platform_resources.landing.quarantine import refused_deliveries
 from tests.landing.drops import BAD, BROKEN, NOW, SLICED, Shop
 
 
@@ -81,6 +83,26 @@ def test_a_refused_delivery_rests_longer_each_time_until_it_or_the_contract_chan
     shop.files["a.csv"] = [(1, "new")]
     assert shop.land().refused == []
     assert (shop.rows(), shop.aside()) == ([(1, "new")], [])
+
+
+def test_a_run_in_which_all_is_refused_ends(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landings, "MOST_REFUSED", 3)
+    shop.files.update({f"{number}.csv": [BROKEN] for number in range(5)})
+    with pytest.raises(PlatformError, match="first 3 deliveries of shop/orders were refused and none landed") as caught:
+        shop.land()
+    assert (caught.value.code, len(shop.aside())) == ("all-refused", 3)
+    shop.files["0.csv"] = [(1, "new")]
+    assert len(shop.land(retry=True).refused) == 4
+
+
+def test_a_refused_delivery_that_has_gone_is_forgotten(shop: Shop) -> None:
+    shop.files["a.csv"] = [BROKEN]
+    shop.land()
+    del shop.files["a.csv"]
+    shop.now += timedelta(days=2)
+    shop.files["b.csv"] = [BROKEN]
+    shop.land()
+    assert set(refused_deliveries(shop.lakehouse.table(shop.contract.quarantine_identifier))) == {"b.csv"}
 
 
 def test_a_refused_delivery_can_be_tried_at_once(shop: Shop) -> None:
