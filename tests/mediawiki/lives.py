@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 Event = dict[str, Any]
 START = datetime(2026, 1, 30, 20, tzinfo=UTC)  # near the end of a month, so that lives cross it
+TURN = datetime(2026, 2, 1, tzinfo=UTC)
 PAGE_CHANGE, VISIBILITY, TAGS = "mediawiki.page_change.v1", "mediawiki.revision-visibility-change", "mediawiki.revision-tags-change"
 BLOCKS, USERS = "mediawiki.user-blocks-change", "mediawiki.user_change.v1"
 SCHEMAS = {
@@ -217,6 +218,10 @@ class Wiki:
         event |= {"user_id": user.id, "user_groups": list(user.groups)} if user.id else {}
         self._tell(BLOCKS, {"database": self.name} | event | ({"prior_state": {"blocks": blocks}} if before else {}))
 
+    def turn(self, act: Act) -> None:
+        """Wait until the month turns: what happens next happens in the very instant at which its snapshot ends."""
+        self.now = max(self.now, TURN)
+
     def canary(self, act: Act) -> None:
         """The event that tests whether a stream flows; no page of that name exists."""
         page = Page(1 + act.what, 0, "Canary", [Revision(1 + act.how, 0, self.now, "canary", self.users[0], minor=False)])
@@ -379,6 +384,8 @@ STORIES = (
     ("rename", "edit"),
     ("block", "block"),
     ("block", "edit", "rename"),
+    ("turn", "edit", "hide", "tag"),
+    ("turn", "rename", "block", "move"),
     ("canary",),
 )
 

@@ -216,7 +216,8 @@ def pages(world: World) -> dict[tuple[str, int], list[Row]]:
 def from_snapshot(row: Row, key: str) -> Row:
     """What the rows of every entity take from a snapshot's row."""
     names = ("wiki_id", "event_entity", "event_type", "event_timestamp", *actor(None))
-    return {"source": "snapshot", "event_key": key} | {name: row[name] for name in names}
+    own = {"source": "snapshot", "event_key": key} | {name: row[name] for name in names}
+    return own | {"event_user_id": row["event_user_id"] or None}
 
 
 def latest_of_page(rows: Sequence[Row]) -> Row | None:

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from platform_resources.config import SOURCE_ROOT
 from tests.mediawiki import reference
 from tests.mediawiki.computed import LANDED, RESULTS, STREAMS, Bare, Platform, Rows, arrived, landed, queries, registry, schema, stored
-from tests.mediawiki.lives import Act, Event, acts, delivered, lived
+from tests.mediawiki.lives import TURN, Act, Event, acts, delivered, lived
 from tests.mediawiki.worked import land
 from tests.products.conftest import World, world_of  # noqa: F401 - a fixture
 
 ARRIVAL = datetime(2026, 2, 10, tzinfo=UTC)
-MONTH, ENDS = date(2026, 1, 1), datetime(2026, 2, 1, tzinfo=UTC)
+MONTH, ENDS = date(2026, 1, 1), TURN
 SNAPSHOT, SPACES = LANDED
 Commit = dict[str, pa.Table]
 WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # where an example takes many seconds: shrink it bare
@@ -96,7 +96,7 @@ def odd_rows(rows: Rows, chance: random.Random) -> Rows:
     for row in chance.sample(rows, min(4, len(rows))):
         about = {"revision": "page_id", "page": "page_id", "user": "user_id"}[row["event_entity"]]
         later = {"event_timestamp": ENDS + timedelta(microseconds=chance.choice((-1, 0, 5)))}
-        odd.append(row | chance.choice(({}, {"revision_tags": ["odd"]}, later, {about: None}, {"revision_id": None})))
+        odd.append(row | chance.choice(({}, {"revision_tags": ["odd"]}, later, {about: None}, {"revision_id": None}, {"event_user_id": 0})))
     return odd
 
 
