@@ -37,17 +37,15 @@ def a_request(**given: Any) -> dict[str, Any]:
     return {**request, **given}
 
 
-def classified(requests: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What `traffic/pageview` makes of requests, `request_id` being the number of the request; those that are no pageview are left out."""
+def classified(requests: Iterable[Mapping[str, Any]], product: str = "pageview") -> list[dict[str, Any]]:
+    """What a product makes of requests, `request_id` being the number of the request; those that are no pageview are left out."""
     registry = Registry.load(SOURCE_ROOT)
     contract = registry.get("traffic/webrequest")
-    text = (contract.path.parent / "pageview.sql").read_text()
+    text = (contract.path.parent / f"{product}.sql").read_text()
     with duckdb.connect() as con:
         con.execute("set TimeZone = 'UTC'")
         create_empty_tables(con, {contract.identifier: table_definition(contract).schema})
         for number, request in enumerate(requests):
             given = {**request, "meta": {**request["meta"], "id": str(number)}}
-            names = ", ".join(given)
             con.execute(f"insert into traffic.webrequest by name select {', '.join(f'${name} as {name}' for name in given)}", given)
-            assert names
         return con.execute(text).to_arrow_table().to_pylist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import polars as pl
 import pytest
 
 from data_products.traffic.pageview_agent import PARTS, pageview_agent
-from tests.traffic.golden import a_request, classified, vectors
+from tests.traffic.golden import AT, a_request, classified, vectors
 
 
 def test_every_golden_request_is_judged_and_named_right(realdata: Path) -> None:
@@ -60,6 +61,17 @@ def test_every_golden_user_agent_is_told_apart_right(realdata: Path) -> None:
     assert [{name: found[number][name] for name in list(PARTS)[1:]} for number in range(len(rows))] == [
         json.loads(list(row.values())[1]) for row in rows
     ]
+
+
+def test_every_golden_request_to_the_query_service_is_counted_under_its_interface(realdata: Path) -> None:
+    rows = vectors(realdata / "webrequest_pageview" / "wdqs_test_data.csv")
+    assert len(rows) == 8
+    columns = ("uri_host", "uri_path", "uri_query", "http_status", "content_type")
+    requests = [a_request(dt=AT + timedelta(hours=number), **{name: row[name] for name in columns}) for number, row in enumerate(rows)]
+    found = {row["hour"]: (row["interface"], row["request_count"]) for row in classified(requests, "query_service_hourly")}
+    assert found == {
+        AT + timedelta(hours=number): (row.get("extra_tag") or "other", 1) for number, row in enumerate(rows) if row["is_wdqs"] == "true"
+    }
 
 
 def test_a_known_robot_is_a_spider_also_by_its_own_word(realdata: Path) -> None:

@@ -144,7 +144,14 @@ def test_single_requests_are_for_the_domain_alone_and_its_counts_for_all(read: t
             with pytest.raises(PlatformError) as caught:
                 source(contract.key, registry=world.registry, lakehouse=world.lakehouse, reader=reader).polars()
             assert caught.value.code == ("reader-refused" if reader else "reader-untold")
-    for product in ("pageview_hourly", "pageview_per_article", "pageview_top", "pageview_by_country", "browser_daily"):
+    for product in (
+        "pageview_hourly",
+        "pageview_per_article",
+        "pageview_top",
+        "pageview_by_country",
+        "browser_daily",
+        "query_service_hourly",
+    ):
         contract = world.registry.get(f"traffic/{product}")
         assert contract.classification == "public" and contract.readers is None and contract.sla.retention is None
         assert not any(column.is_pii for _, column in contract.walk())
