@@ -17,6 +17,7 @@ namespaces as (
 
 events as (
     select
+        history.wiki_id,
         projects.project,
         history.event_entity,
         history.event_type,
@@ -61,6 +62,7 @@ types as (
 
 edits as (
     select
+        events.wiki_id,
         events.project,
         events.event_timestamp,
         events.editor,
@@ -79,25 +81,25 @@ digests as (
         project, 'user' as event_entity, 'daily_digest' as event_type, date_trunc('day', event_timestamp) as event_timestamp,
         user_type, page_type, sum(text_bytes_diff) as text_bytes_diff, sum(text_bytes_diff_abs) as text_bytes_diff_abs, count(*) as revisions
     from edits
-    group by project, date_trunc('day', event_timestamp), editor, user_type, page_type
+    group by wiki_id, project, date_trunc('day', event_timestamp), editor, user_type, page_type
     union all
     select
         project, 'user', 'monthly_digest', date_trunc('month', event_timestamp),
         user_type, page_type, sum(text_bytes_diff), sum(text_bytes_diff_abs), count(*)
     from edits
-    group by project, date_trunc('month', event_timestamp), editor, user_type, page_type
+    group by wiki_id, project, date_trunc('month', event_timestamp), editor, user_type, page_type
     union all
     select
         project, 'page', 'daily_digest', date_trunc('day', event_timestamp),
         user_type, page_type, sum(text_bytes_diff), sum(text_bytes_diff_abs), count(*)
     from edits
-    group by project, date_trunc('day', event_timestamp), page_id, user_type, page_type
+    group by wiki_id, project, date_trunc('day', event_timestamp), page_id, user_type, page_type
     union all
     select
         project, 'page', 'monthly_digest', date_trunc('month', event_timestamp),
         user_type, page_type, sum(text_bytes_diff), sum(text_bytes_diff_abs), count(*)
     from edits
-    group by project, date_trunc('month', event_timestamp), page_id, user_type, page_type
+    group by wiki_id, project, date_trunc('month', event_timestamp), page_id, user_type, page_type
 )
 
 select
