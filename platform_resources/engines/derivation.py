@@ -8,6 +8,7 @@ table that a full computation over the pinned inputs would give. How a transform
 # ruff: noqa: S608 - SQL is put together here from quoted names and the platform's own texts
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -273,7 +274,7 @@ class Derivation:
         return self._full(task, f"{' and '.join(truly)} changed") if truly else self._nothing(task)
 
     def _has_changed_rows(self, task: _Task, key: str) -> bool:
-        text = task.inputs[key].changed_sql(task.changes[key], task.before[key])
+        text = task.inputs[key].changed_sql(task.changes[key], task.before[key], ())
         return bool(task.con.execute(f"SELECT 1 FROM ({text}) LIMIT 1").fetchone())
 
     def _derived(self, task: _Task, staged: StagedWrite, plan: Plan, reason: str) -> Derived:
@@ -394,9 +395,13 @@ class Derivation:
     def _find_affected(self, task: _Task, changed: Sequence[str], columns: Sequence[_KeyColumn]) -> pa.Table:
         selects: list[str] = []
         for key in changed:
-            text = task.inputs[key].changed_sql(task.changes[key], task.before[key])
+            places = self._places(key, columns)
+            said = " ".join(value for place in places for value in place)
+            fields = task.inputs[key].definition.schema.fields
+            wanted = [field.name for field in fields if re.search(rf"\b{re.escape(field.name)}\b", said, re.IGNORECASE)]
+            text = task.inputs[key].changed_sql(task.changes[key], task.before[key], wanted)
             task.con.execute(f"CREATE OR REPLACE TABLE __changed AS {text}")
-            for place in self._places(key, columns):
+            for place in places:
                 values = ", ".join(f"{value} AS __k{index}" for index, value in enumerate(place))
                 table = f"__keys{len(selects)}"
                 task.con.execute(f"CREATE OR REPLACE TABLE {table} AS SELECT DISTINCT {values} FROM __changed")

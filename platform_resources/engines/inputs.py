@@ -3,7 +3,7 @@
 # ruff: noqa: S608 - SQL is put together here from quoted names and the platform's own texts
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -86,15 +86,22 @@ class PinnedInput:
             return self.rows_sql()
         return self._files(changes.added)
 
-    def changed_sql(self, changes: Changes, since: int | None) -> str:
-        """SELECT of the rows that are there and were not, or were there and are not.
+    def changed_sql(self, changes: Changes, since: int | None, wanted: Collection[str]) -> str:
+        """SELECT of the columns `wanted` of the rows that are there and were not, or were there and are not.
 
         A rewritten file holds mostly rows that did not change; those on both sides cancel out, so a copy-on-write merge of ten keys
-        does not recompute every key of the files it rewrote.
+        does not recompute every key of the files it rewrote. Objects, arrays and maps that are not wanted are compared by their digest:
+        rows that hold a page's text would take its size in memory, twice.
         """
+        return f"SELECT {', '.join(map(quote, wanted)) or '1'} FROM ({self._changed(changes, since, wanted)})"
+
+    def _changed(self, changes: Changes, since: int | None, wanted: Collection[str]) -> str:
         if since is None or changes.kind == "append":
             return self.added_sql(changes, since)
-        added, removed = self._files(changes.added), self._files(changes.removed)
+        nested = [f.name for f in self.definition.schema.fields if not f.field_type.is_primitive and f.name not in wanted]
+        digests = ", ".join(f"md5(CAST({quote(name)} AS VARCHAR)) AS {quote(name)}" for name in nested)
+        columns = f"* REPLACE ({digests})" if digests else "*"
+        added, removed = (f"SELECT {columns} FROM ({self._files(parts)})" for parts in (changes.added, changes.removed))
         return f"(({added}) EXCEPT ALL ({removed})) UNION ALL (({removed}) EXCEPT ALL ({added}))"
 
     def _files(self, parts: Sequence[FileTask | DeletedRows]) -> str:

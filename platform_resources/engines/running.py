@@ -18,6 +18,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 from pyiceberg.schema import Schema
+from pyiceberg.types import ListType, MapType
 
 from platform_resources.engines.duck import qualified_name, store_fault
 from platform_resources.engines.inputs import PinnedInput
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 OUTPUT = "__output"
+BATCH_ROWS, NESTED_BATCH_ROWS = 16_384, 2_048
+"""Rows of a result's Arrow batch. DuckDB's own million would be gigabytes of rows that hold texts, and more than one Arrow column can.
+Nested columns may hold whole pages: a batch of those is one vector of DuckDB."""
 _STREAMED = re.compile(r"[A-Z][\w /-]* Error: (.*)")
 """An error of DuckDB as Arrow's stream interface passes it on: as text, under a type of Arrow's own."""
 
@@ -84,7 +88,8 @@ def run_transform(
         )
         text = f"SELECT {columns} FROM (\n{one_statement(transform.text or '')}\n) AS result {only}"
         with _telling(transform):
-            return _told(con.execute(text).to_arrow_reader(), transform)
+            nested = any(isinstance(field.field_type, MapType | ListType) for field in schema.fields)
+            return _told(con.execute(text).to_arrow_reader(NESTED_BATCH_ROWS if nested else BATCH_ROWS), transform)
     result = _call(con, transform, inputs, restricted or {}, spark)
     _require_columns(transform, result.schema.names, schema)
     if isinstance(result, pa.RecordBatchReader):
@@ -108,7 +113,7 @@ def _held_to(
         return result
     con.register(OUTPUT, result)
     with _telling(transform):
-        return _told(con.execute(f"SELECT result.* FROM {OUTPUT} AS result {only}").to_arrow_reader(), transform)
+        return _told(con.execute(f"SELECT result.* FROM {OUTPUT} AS result {only}").to_arrow_reader(BATCH_ROWS), transform)
 
 
 def _require_columns(transform: Transform, given: Sequence[str], schema: Schema) -> None:
@@ -262,5 +267,5 @@ def _taken(result: Any, transform: Transform) -> pa.Table | pa.RecordBatchReader
     if transform.returns == "spark":
         return to_reader(cast("DataFrame", result))
     if isinstance(result, duckdb.DuckDBPyRelation):
-        return result.to_arrow_reader()
+        return result.to_arrow_reader(BATCH_ROWS)
     return result.collect(engine="streaming").to_arrow() if isinstance(result, pl.LazyFrame) else result
