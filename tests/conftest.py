@@ -11,6 +11,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,25 @@ from platform_resources.stack.swift import Swift
 from platform_resources.streams.log import EventLog, open_log
 
 REALDATA = SOURCE_ROOT.parent / "shared" / "realdata"
+
+# Tests of these files share nothing that is slow to make and take seconds each, so they are dealt out one by one, and last.
+DEALT_SINGLY = ("tests/test_incremental_equality.py", "tests/dagster_layer/test_end_to_end.py", "tests/dagster_layer/test_drain_life.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of `--dist loadfile`, which keeps the tests of a file together and begins with the files of many tests: without this the last few
+    files, long ones of few tests, leave all cores but one idle.
+    """
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid if nodeid.startswith(DEALT_SINGLY) else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
 
 
 def require(name: str, available: bool, reason: str) -> None:

@@ -60,7 +60,7 @@ def told(problems: list[Problem]) -> None:
         assert "Traceback" not in problem.message and "\n" not in problem.message
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_damage_to_a_contract_is_told_and_what_is_accepted_compiles(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(DOCUMENTS)))
@@ -87,6 +87,13 @@ def test_any_damage_to_a_contract_is_told_and_what_is_accepted_compiles(data: st
         event_schema(contract)
         column_schema(contract)
         asset_check_specs(contract)
+
+
+@pytest.mark.storm
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_the_same_for_many_examples(data: st.DataObject) -> None:
+    test_any_damage_to_a_contract_is_told_and_what_is_accepted_compiles.hypothesis.inner_test(data)
 
 
 @settings(max_examples=60, deadline=None)

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import duckdb
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyiceberg.table import Table
@@ -165,11 +166,26 @@ def _plain(found: list[tuple[Any, ...]]) -> Counter[Row]:
     return Counter((row[0]["id"], row[0]["shop"], row[1], row[2]) for row in found)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
-@given(operations=_OPERATIONS, partitioned=st.sampled_from(["no", "shop", "both"]))
+_SPECS = st.sampled_from(["no", "shop", "both"])
+_Operations: TypeAlias = list[tuple[Any, ...]]
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(operations=_OPERATIONS, partitioned=_SPECS)
 def test_any_sequence_of_writes_is_what_plain_python_says(
-    con: duckdb.DuckDBPyConnection, operations: list[tuple[Any, ...]], partitioned: str
+    con: duckdb.DuckDBPyConnection, operations: _Operations, partitioned: str
 ) -> None:
+    _hold(con, operations, partitioned)
+
+
+@pytest.mark.storm
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(operations=_OPERATIONS, partitioned=_SPECS)
+def test_the_same_for_many_examples(con: duckdb.DuckDBPyConnection, operations: _Operations, partitioned: str) -> None:
+    _hold(con, operations, partitioned)
+
+
+def _hold(con: duckdb.DuckDBPyConnection, operations: _Operations, partitioned: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         lakehouse = Lakehouse(Settings(home=Path(folder)))
         model: list[Row] = []

@@ -142,7 +142,7 @@ def _in_order(table: pa.Table) -> list[dict[str, Any]]:
     return sorted(table.to_pylist(), key=lambda row: row["n"])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(written=_written())
 def test_any_schema_and_values_come_back_equal_from_every_reader(con: duckdb.DuckDBPyConnection, written: Any) -> None:
     definition, data = written
@@ -152,6 +152,13 @@ def test_any_schema_and_values_come_back_equal_from_every_reader(con: duckdb.Duc
         table = table_of(lakehouse, definition)
         for reader in (arrow_table(table), read_by_duckdb(con, table), read_by_polars(table)):
             assert _in_order(reader) == data
+
+
+@pytest.mark.storm
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(written=_written())
+def test_the_same_for_many_examples(con: duckdb.DuckDBPyConnection, written: Any) -> None:
+    test_any_schema_and_values_come_back_equal_from_every_reader.hypothesis.inner_test(con, written)
 
 
 def test_null_lists_maps_and_structs_stay_null(lakehouse: Lakehouse, con: duckdb.DuckDBPyConnection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -20,7 +21,8 @@ from platform_resources.streams.codec import Codec
 from tests.products.histories import Event, editor_of, edits_of, histories, reverts_of, statistics
 
 FACTS = ("edits", "anonymous", "unattributed", "bot", "minor", "reverted", "editors", "bytes_added", "bytes_removed")
-SLOW = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(QUICK, max_examples=200)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def edit_statistics(rows: pa.Table) -> list[dict[str, object]]:
     return connection.execute(query).to_arrow_table().to_pylist()
 
 
-@SLOW
+@QUICK
 @given(events=histories())
 def test_edit_statistics_are_what_plain_python_says(events: list[Event], columns: pa.Schema) -> None:
     expected = statistics(events)
@@ -67,7 +69,7 @@ def test_edit_statistics_are_what_plain_python_says(events: list[Event], columns
     assert found.keys() == expected.keys()
 
 
-@SLOW
+@QUICK
 @given(events=histories())
 def test_reverts_are_what_plain_python_says(events: list[Event], columns: pa.Schema) -> None:
     expected = {}
@@ -86,7 +88,7 @@ def test_reverts_are_what_plain_python_says(events: list[Event], columns: pa.Sch
     assert found.keys() == expected.keys()
 
 
-@SLOW
+@QUICK
 @given(events=histories())
 def test_reverts_within_a_day_are_counted_up_to_each_revert(events: list[Event], columns: pa.Schema) -> None:
     rows = reverts(pl.DataFrame(table(events, columns)).lazy()).collect().to_dicts()
@@ -101,6 +103,19 @@ def test_reverts_within_a_day_are_counted_up_to_each_revert(events: list[Event],
         ]
         hidden = row["user_id"] is None and row["user_text"] is None
         assert row["reverts_in_24_hours"] == (None if hidden else len(same))
+
+
+LAWS = [
+    test_edit_statistics_are_what_plain_python_says,
+    test_reverts_are_what_plain_python_says,
+    test_reverts_within_a_day_are_counted_up_to_each_revert,
+]
+
+
+@pytest.mark.storm
+@pytest.mark.parametrize("law", LAWS)
+def test_the_same_for_many_examples(law: Any, columns: pa.Schema) -> None:
+    MANY(given(events=histories())(law.hypothesis.inner_test))(columns=columns)
 
 
 @pytest.fixture(scope="module")
