@@ -103,6 +103,8 @@ def arrived(batch: Iterable[tuple[str, Event]], at: datetime) -> dict[str, pa.Ta
         by_stream[stream].append(orjson.dumps(event))
     tables = {}
     for stream, lines in by_stream.items():
+        if not lines:
+            continue
         decoded = codec(STREAMS[stream]).decode(lines)
         assert not decoded.errors, (stream, decoded.errors[0], lines[decoded.errors[0].index])
         first = int(at.timestamp()) * 1_000

@@ -359,7 +359,7 @@ def _revision(revision: Revision) -> Event:
         "is_minor_edit": revision.minor,
         **_visibility(revision.shown),
     }
-    event |= {"rev_parent_id": revision.parent} if revision.parent or revision.id % 2 else {}
+    event |= {"rev_parent_id": revision.parent} if revision.id % (7 if revision.parent else 2) else {}
     event |= {"editor": _user(revision.editor)} if revision.shown["user"] else {}
     return event | ({"comment": f"made {revision.id}"} if revision.shown["comment"] else {})
 

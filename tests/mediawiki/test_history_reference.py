@@ -64,7 +64,7 @@ def namespaces(chance: random.Random) -> dict[date, Rows]:
         | {"hostname": host.format(wiki[:2])}
         for wiki, number, name, content in spaces
     ]
-    without = "dewiki" if chance.random() < 0.1 else ""
+    without = "dewiki" if chance.random() < 0.2 else ""
     older = [row | {"namespace_is_content": 1, "namespace_canonical_name": "Old", "hostname": "aa.wikipedia.org"} for row in rows]
     return {date(2025, 12, 1): older, MONTH: [row for row in rows if row["dbname"] != without]}
 
@@ -84,7 +84,8 @@ def snapshot_rows(events: Sequence[tuple[str, Event]], chance: random.Random, wi
         if row["event_entity"] != "revision":
             own["event_key"] = f"log{len(rows)}"
         elif chance.random() < 0.2:
-            own |= dict.fromkeys(chance.choice((("page_title",), ("page_is_deleted", "page_namespace"), ("revision_is_identity_revert",))))
+            lost = {"page_title": None}, {"page_is_deleted": None, "page_namespace": None}, {"revision_is_identity_revert": None}
+            own |= chance.choice((*lost, {"page_title": "Now"}, {"revision_text_sha1": None, "revision_is_identity_reverted": False}))
         if row["event_entity"] == "revision" and chance.random() < 0.1:
             own |= {"revision_is_identity_reverted": True, "revision_first_identity_reverting_revision_id": 99}
         rows.append(own)
@@ -154,7 +155,7 @@ def bare() -> Bare:
 
 
 def check_bare(bare: Bare, life: Sequence[Act], seed: int) -> None:
-    commits = commits_of(life, seed)
+    commits = commits_of(life, seed, count=6)
     found = bare.computed(commits)
     assert_as_the_reference(rows_of(commits), *(found[key] for key in RESULTS))
 
