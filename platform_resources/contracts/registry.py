@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from platform_resources.contracts.domains import read_domain, relative
-from platform_resources.contracts.findings import close_match
+from platform_resources.contracts.findings import close_match, did_you_mean
 from platform_resources.contracts.model import Contract, Domain
 from platform_resources.contracts.reading import read_contract
 from platform_resources.errors import PlatformError, Problem
@@ -65,6 +65,7 @@ class Registry:
             for key in keys:
                 contracts.pop(key, None)
                 broken.append(key)
+        problems += _unknown_readers(contracts, {folder.name for folder in _folders(project / PRODUCTS)}, project)
         return cls(project, domains, contracts, tuple(sorted(problems)), broken)
 
     def problems_of(self, key_or_domain: str) -> tuple[Problem, ...]:
@@ -218,3 +219,18 @@ def _between(contracts: Mapping[str, Contract], project: Path) -> list[tuple[Pro
             )
             found.append((problem, [contract.key]))
     return found
+
+
+def _unknown_readers(contracts: Mapping[str, Contract], known: Collection[str], project: Path) -> Iterator[Problem]:
+    """Roles that name no domain: most often a slip, by which those who were meant are refused."""
+    for contract in contracts.values():
+        for reader in contract.readers or ():
+            if reader not in known:
+                yield Problem(
+                    relative(contract.path, project),
+                    contract.lines.get(("roles",), 0),
+                    "contract-role-unknown",
+                    f"The role {reader} may read {contract.key}, but no domain is called so.",
+                    did_you_mean(reader, known),
+                    "warning",
+                )

@@ -117,6 +117,17 @@ def test_what_no_single_file_shows(project: Path, shop: Path) -> None:
     assert set(registry.contracts) == {"shop/orders", "shop/sales"}
 
 
+def test_a_role_that_names_no_domain_is_pointed_out(project: Path, shop: Path) -> None:
+    path = shop / "orders.yaml"
+    path.write_text(path.read_text().replace("schema:\n", "roles:\n  - {role: shap, access: read}\n  - {role: shop}\nschema:\n", 1))
+    registry = Registry.load(project)
+    [problem] = registry.problems
+    assert (problem.code, problem.severity, problem.file) == ("contract-role-unknown", "warning", "data_products/shop/orders.yaml")
+    assert problem.message == "The role shap may read shop/orders, but no domain is called so." and "shop" in problem.remedy
+    assert path.read_text().splitlines()[problem.line - 1] == "roles:"
+    assert registry.get("shop/orders").readers == ("shop", "shap")
+
+
 def test_a_project_without_products_is_empty(tmp_path: Path) -> None:
     registry = Registry.load(tmp_path)
     assert (registry.contracts, registry.problems) == ({}, ())
