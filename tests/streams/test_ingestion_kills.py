@@ -56,7 +56,8 @@ def test_killed_anywhere_over_the_local_log_loses_and_doubles_nothing(home: Sett
     kill_and_recover(home, log, TOPIC, failpoint)
 
 
-@pytest.mark.parametrize("failpoint", ["drain-after-read@2", "drain-after-quarantine-commit@2", "after-commit@4"])
+# Each of the points over Kafka is in tests/storm.
+@pytest.mark.parametrize("failpoint", ["drain-after-quarantine-commit@2"])
 @pytest.mark.parametrize("log_settings", ["kafka"], indirect=True)
 def test_killed_anywhere_over_kafka_loses_and_doubles_nothing(
     log_settings: Settings, event_log: EventLog, topic: str, failpoint: str
