@@ -10,7 +10,7 @@ import pytest
 from platform_resources.config import SOURCE_ROOT
 from tests.content import real_rows
 from tests.content.real_rows import Row
-from tests.content.world import rows, tell, work
+from tests.content.world import land, rows, tell, work
 from tests.products.conftest import World, world_of  # noqa: F401 - a fixture
 
 # A row of an event that has no time of a move, as of one written before events gave it one: nothing in an event tells that.
@@ -46,3 +46,16 @@ def test_the_newest_real_revision_of_each_page_is_current(told: tuple[World, lis
         ("simplewiki", 45046, 5566832),
         ("simplewiki", 279900, 10207625),
     ]
+
+
+def test_the_real_map_of_namespaces_lands(told: tuple[World, list[Row]], realdata: Path) -> None:
+    world, real = told
+    content = (realdata / "content_history" / "wmf_raw_mediawiki_project_namespace_map.json.gz").read_bytes()
+    report = land(world, "mediawiki/project_namespace_map", {"project_namespace_map/snapshot=2023-09/part-0.json.gz": content})
+    assert (report.inserted, report.quarantined, report.refused, report.slices) == (23_796, 0, [], ["2023-09"])
+    prefixes = world.query(
+        "select dbname as wiki_id, namespace as number, namespace_localized_name as name from mediawiki.project_namespace_map__current"
+    )
+    names = {(row["wiki_id"], row["number"]): row["name"] for row in prefixes}
+    assert {names[row["wiki_id"], row["page_namespace_id"]] for row in real} == {"File", "Talk", "User"}
+    assert all(row["page_title"].startswith(f"{names[row['wiki_id'], row['page_namespace_id']]}:") for row in rows(world, "history"))
