@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from platform_resources.config import SOURCE_ROOT
 from tests.mediawiki import reference
 from tests.mediawiki.computed import LANDED, RESULTS, STREAMS, Bare, Platform, Rows, arrived, landed, queries, registry, schema, stored
-from tests.mediawiki.lives import TURN, Act, Event, acts, delivered, lived
+from tests.mediawiki.lives import TAGS, TURN, Act, Event, acts, delivered, lived
 from tests.mediawiki.worked import land
 from tests.products.conftest import World, world_of  # noqa: F401 - a fixture
 
@@ -164,6 +164,34 @@ def check_bare(bare: Bare, life: Sequence[Act], seed: int) -> None:
 @given(life=acts(), seed=SEEDS)
 def test_history_is_what_plain_python_says(bare: Bare, life: list[Act], seed: int) -> None:
     check_bare(bare, life, seed)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@given(life=acts())
+def test_the_reference_knows_how_the_wikis_stand(life: list[Act]) -> None:
+    """Who judges the reference: the wikis themselves, after lives that were told well and in which no two acts fall together."""
+    wikis, events = lived([act._replace(wait=max(act.wait, 1)) for act in life])
+    spaces = [landed(SPACES, rows, month, ARRIVAL) for month, rows in namespaces(random.Random(1)).items()]
+    rows = reference.history(rows_of([{**arrived(events, ARRIVAL), SPACES: pa.concat_tables(spaces)}]))
+    revisions = {(row["wiki_id"], row["revision_id"]): row for row in rows if row["event_entity"] == "revision"}
+    for wiki in wikis:
+        tagged = {event["rev_id"] for stream, event in events if stream == TAGS and event["database"] == wiki.name}
+        for page, revision in ((one, revision) for one in wiki.pages for revision in one.revisions):
+            row = revisions.get((wiki.name, revision.id))
+            if row is None:  # a move leaves a revision that is no edit
+                continue
+            assert row["revision_deleted_parts"] == [part for part in ("text", "comment", "user") if not revision.shown[part]]
+            assert row["revision_tags"] == (list(revision.tags) if revision.id in tagged else None)
+            if row["page_id"] == page.id:
+                title = page.title.partition(":")[2] if page.namespace else page.title
+                found = row["page_title"], row["page_namespace"], row["page_is_deleted"], row["page_merged_into_page_id"]
+                assert found == (title, page.namespace, page.deleted, None)
+            else:
+                assert row["page_merged_into_page_id"] is not None and not row["revision_is_deleted_by_page_deletion"]
+    names = {(wiki.name, user.id): user.name for wiki in wikis for user in wiki.users}
+    for row in rows:
+        if row["event_user_id"] is not None:
+            assert row["event_user_text"] == names[row["wiki_id"], row["event_user_id"]]
 
 
 def test_two_wikis_with_one_host_have_pages_and_editors_of_their_own(bare: Bare) -> None:
