@@ -25,6 +25,7 @@ from platform_resources.sourcing import source
 from platform_resources.streams.log import open_log
 from tests.products.conftest import World
 
+REGISTRY = Registry.load(SOURCE_ROOT)
 DIMENSIONS = ("country", "wiki", "country_economy")
 TOTALS = ("grants_spending_by_country", "grants_spending_by_program", "grants_spending_by_global_south")
 GRANTS = ("grants_input_metrics", *TOTALS, "grants_leadership_metrics")
@@ -84,6 +85,6 @@ def grants_world(home: Path, records: list[dict[str, Any]], *, canonical: Path |
         settings = Settings(project=SOURCE_ROOT, home=home, connections={"fluxx": server.connection})
         log = open_log(settings)
         try:
-            yield GrantsWorld(settings, Registry.load(SOURCE_ROOT), Lakehouse(settings), log, server)
+            yield GrantsWorld(settings, REGISTRY, Lakehouse(settings), log, server)
         finally:
             log.close()

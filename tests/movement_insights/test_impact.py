@@ -11,9 +11,9 @@ import pytest
 
 from platform_resources.config import SOURCE_ROOT
 from platform_resources.contracts.iceberg import table_definition
-from platform_resources.contracts.registry import Registry
 from platform_resources.engines.current import current_sql
 from platform_resources.engines.duck import create_empty_tables
+from tests.movement_insights.grants_world import REGISTRY
 
 INPUTS = (
     "movement_insights/grant",
@@ -31,13 +31,13 @@ INPUTS = (
 class Tables:
     """Inputs that a test fills row by row, and the queries of the products over them."""
 
-    def __init__(self, registry: Registry) -> None:
-        self.registry, self.con = registry, duckdb.connect()
+    def __init__(self) -> None:
+        self.con = duckdb.connect()
         self.con.execute("set TimeZone = 'UTC'")
-        contracts = [self.registry.get(key) for key in INPUTS]
+        contracts = [REGISTRY.get(key) for key in INPUTS]
         create_empty_tables(self.con, {contract.identifier: table_definition(contract).schema for contract in contracts})
         for name in ("country", "wiki"):
-            contract = self.registry.get(f"movement_insights/{name}")
+            contract = REGISTRY.get(f"movement_insights/{name}")
             condition = current_sql(contract, contract.identifier)
             self.con.execute(f"create view movement_insights.{name}__current as from {contract.identifier} where {condition}")
 
@@ -64,14 +64,9 @@ class Tables:
         return self.con.execute(query).to_arrow_table().to_pylist()
 
 
-@pytest.fixture(scope="module")
-def registry() -> Registry:
-    return Registry.load(SOURCE_ROOT)
-
-
 @pytest.fixture
-def tables(registry: Registry) -> Iterator[Tables]:
-    made = Tables(registry)
+def tables() -> Iterator[Tables]:
+    made = Tables()
     yield made
     made.con.close()
 

@@ -30,6 +30,7 @@ from platform_resources.lakehouse.catalog import Lakehouse
 from platform_resources.lakehouse.reading import arrow_table
 from platform_resources.lakehouse.staging import stage_append
 from platform_resources.lakehouse.stamp import Stamp
+from tests.movement_insights.grants_world import REGISTRY
 
 KEY, INPUT = "movement_insights/grants_leadership_metrics", "movement_insights/grants_input_metrics"
 FOLDER = SOURCE_ROOT / "data_products" / "movement_insights"
@@ -79,7 +80,7 @@ def reference(grants: Iterable[Grant]) -> dict[tuple[str, int], dict[str, float]
 
 @pytest.fixture(scope="module")
 def con() -> Iterator[duckdb.DuckDBPyConnection]:
-    contract = Registry.load(SOURCE_ROOT).get(INPUT)
+    contract = REGISTRY.get(INPUT)
     with duckdb.connect() as con:
         create_empty_tables(con, {contract.identifier: table_definition(contract).schema})
         yield con
@@ -113,7 +114,7 @@ GRANTS = st.builds(
 
 
 def test_each_metric_is_what_its_column_says(con: duckdb.DuckDBPyConnection) -> None:
-    @hypothesis_settings(max_examples=40, deadline=None, derandomize=True)
+    @hypothesis_settings(max_examples=30, deadline=None, derandomize=True)
     @given(grants=st.lists(GRANTS, max_size=12))
     def hold(grants: list[Grant]) -> None:
         found, expected = computed(con, grants), reference(grants)
@@ -144,7 +145,7 @@ def test_columns_are_filled_by_name_whatever_their_place(settings: Settings) -> 
         FOLDER, project / "data_products" / "movement_insights", ignore=shutil.ignore_patterns("__pycache__", "grantee_*", "grant_p*")
     )
     query = project / "data_products" / "movement_insights" / "grants_leadership_metrics.sql"
-    names = [column.name for column in Registry.load(SOURCE_ROOT).get(KEY).columns]
+    names = [column.name for column in REGISTRY.get(KEY).columns]
     tables = []
     for number, text in enumerate([query.read_text(), f"select {', '.join(reversed(names))} from ({query.read_text()})"]):
         query.write_text(text)
@@ -172,7 +173,7 @@ def test_annual_is_of_the_year_in_current_dollars_and_historical_of_all_years_in
     row = computed(con, grants)["KEN", 2015]
     assert row["annual_grants_weighted"] == pytest.approx(1_000 / 5_000)
     assert row["historical_grants_weighted"] == pytest.approx(2 * 1_000 / 4_000)
-    texts = {column.name: column.description or "" for column in Registry.load(SOURCE_ROOT).get(KEY).columns}
+    texts = {column.name: column.description or "" for column in REGISTRY.get(KEY).columns}
     for name in ("annual_grants_weighted", "historical_grants_weighted"):  # the original describes each as the other
         annual = name.startswith("annual")
         assert re.search("year's grants.*current", texts[name]) if annual else re.search("All grants.*constant", texts[name])
