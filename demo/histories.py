@@ -245,7 +245,8 @@ class _Wiki:
         page = self.chance.choice(self.pages)
         revision = self.chance.choice(page.revisions)
         before = dict(revision.shown)
-        revision.shown = {part: self.chance.random() < 0.5 for part in before}
+        parts = self.chance.sample(sorted(before), self.chance.randrange(1, 3))
+        revision.shown = {part: shown != (part in parts) for part, shown in before.items()}
         yield VISIBILITY, self.of_revision(VISIBILITY, at, page, revision) | {
             "visibility": revision.shown, "prior_state": {"visibility": before},
         }  # fmt: skip
