@@ -471,6 +471,9 @@ def test_what_is_suppressed_stands_in_no_product_downstream(told: tuple[World, A
     assert {"content/history", "content/current"} <= set(downstream)
     inputs = [_text(world, key) for key in ("content/pages_dump", "mediawiki/page_content_change")]
     assert any(SECRET in text for text in inputs), "nothing was to be hidden"
+    for key in ("content/pages_dump", "mediawiki/page_content_change"):  # which keep it: so nobody else reads them
+        contract = world.registry.get(key)
+        assert contract.classification == "restricted" and set(contract.readers or ()) == {contract.domain, "content"}
     for key in downstream:
         if key not in ("content/history", "content/current"):
             world.derive(key)
