@@ -31,7 +31,9 @@ def made(realdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
         assert (report.inserted, report.quarantined) == (len(records), 0)
         time.sleep(0.5)
         for dimension in DIMENSIONS:
-            assert world.land(dimension).refused == []
+            report = world.land(dimension)
+            assert (report.refused, report.quarantined) == ([], 0)
+        assert [len(world.rows(name)) for name in ("country", "wiki")] == [250, 1031]  # the real ones, whole
         world.make(*GRANTS)
         yield world
 
