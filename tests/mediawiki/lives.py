@@ -130,6 +130,11 @@ class Wiki:
             back = page.revisions[-1 - act.how % len(page.revisions)]
             self._save(page, self._user(act), back.text, "edit")
 
+    def resave(self, act: Act) -> None:
+        """Save what is there already, as a protection of the page does."""
+        if page := self._page(act):
+            self._save(page, self._user(act), page.revisions[-1].text, "edit")
+
     def move(self, act: Act) -> None:
         """Onto a free title; that of a deleted page is free."""
         page, (namespace, title) = self._page(act), TITLES[act.how % len(TITLES)]
@@ -369,6 +374,7 @@ STORIES = (
     ("edit",),
     ("edit", "edit", "revert"),
     ("edit", "revert", "revert"),
+    ("resave", "resave", "edit", "revert"),
     ("revert",),
     ("move",),
     ("move", "edit", "revert"),

@@ -83,8 +83,9 @@ def snapshot_rows(events: Sequence[tuple[str, Event]], chance: random.Random, wi
         own = {name: row[name] for name in columns}
         if row["event_entity"] != "revision":
             own["event_key"] = f"log{len(rows)}"
-        elif chance.random() < 0.2:
-            lost = {"page_title": None}, {"page_is_deleted": None, "page_namespace": None}, {"revision_is_identity_revert": None}
+        elif chance.random() < 0.4:
+            flags = {"page_is_deleted": None, "revision_is_deleted_by_page_deletion": None}
+            lost = {"page_title": None}, {"page_namespace": None}, flags, {"revision_is_identity_revert": None}
             own |= chance.choice((*lost, {"page_title": "Now"}, {"revision_text_sha1": None, "revision_is_identity_reverted": False}))
         if row["event_entity"] == "revision" and chance.random() < 0.1:
             own |= {"revision_is_identity_reverted": True, "revision_first_identity_reverting_revision_id": 99}
