@@ -15,6 +15,7 @@ import yaml
 
 from platform_resources.cli.output import Command, answer, json_option
 from platform_resources.config import Settings, load_settings
+from platform_resources.contracts.model import Contract
 from platform_resources.contracts.people import OWNER_REMEDY, is_owner
 from platform_resources.contracts.registry import Registry, normal_key
 from platform_resources.errors import PlatformError
@@ -141,11 +142,10 @@ def new_product(
     _write(settings, folder, texts, f"{domain}/{name}")
     contract = Registry.load(settings.project).get(f"{domain}/{name}")
     source = contract.source.stream if contract.source else None
-    hint = f"Next: sdp produce {source} FILE, then sdp ingest {contract.key}" if source else f"Next: sdp run {contract.key}"
     if server is not None:
         hint = f"Next: sdp ingest {contract.key}"
-    elif lands and contract.source is not None:
-        hint = f"Next: drop files as {settings.drop_path / domain}/{contract.source.path}, then sdp ingest {contract.key}"
+    else:
+        hint = _next(contract, settings, sample_file)
     _tell([str(Path("data_products", domain, file)) for file in texts], hint, as_json=as_json, product=contract.key, stream=source)
 
 
@@ -206,6 +206,26 @@ def _server(sample: str | None) -> tuple[str, str] | None:
     from platform_resources.landing.server_samples import server_sample
 
     return None if sample is None or Path(sample).exists() else server_sample(sample)
+
+
+def _next(contract: Contract, settings: Settings, sample: str | None) -> str:
+    """What to type now, and a word where a sample of records was taken for one of events."""
+    if contract.lands and contract.source is not None:
+        return f"Next: drop files as {settings.drop_path / contract.domain}/{contract.source.path}, then sdp ingest {contract.key}"
+    if contract.source is None:
+        return f"Next: sdp run {contract.key}"
+    hint = f"Next: sdp produce {contract.source.stream} FILE, then sdp ingest {contract.key}"
+    if sample is None or _has_envelope(sample):
+        return hint
+    return f"{hint}\nThe records have no $schema, which the gate asks of an event. Where they are files to land: remove the draft, add --lands."
+
+
+def _has_envelope(file: str) -> bool:
+    """Whether the first record of a sample is an event by its looks; a pipe is read once, so it is taken for one."""
+    if not Path(file).is_file():
+        return True
+    with Path(file).open("rb") as lines:
+        return b'"$schema"' in next((line for line in lines if line.strip()), b"")
 
 
 def _lands(file: str) -> bool:

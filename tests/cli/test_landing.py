@@ -45,3 +45,12 @@ def test_what_landed_beside_a_refused_file_is_counted_and_nothing_new_says_where
     said = project.ok("ingest", "shop/orders")
     assert f"Looked below {drop} for orders/*.csv: " in said
     assert all(words in said for words in ("1 known already", "1 named like an unfinished file", "1 not of that path", "(e.g. c.csv)"))
+
+
+def test_records_that_are_no_events_are_drafted_with_a_word_about_landing(project: Project) -> None:
+    project.ok("new", "domain", "shop", "--owner", "shop@example.org")
+    rows = project.write("rows.ndjson", '{"sku": "a", "n": 1}\n')
+    events = project.write("events.ndjson", '{"$schema": "/shop/sale/1.0.0", "meta": {"stream": "shop.sale.v1"}, "n": 1}\n')
+    assert "add --lands" in project.ok("new", "product", "shop/stock", "--from-sample", str(rows))
+    assert "--lands" not in project.ok("new", "product", "shop/sale", "--from-sample", str(events))
+    assert "--lands" not in project.ok("new", "product", "shop/levels", "--lands", "--from-sample", str(rows))
