@@ -142,10 +142,7 @@ def new_product(
     _write(settings, folder, texts, f"{domain}/{name}")
     contract = Registry.load(settings.project).get(f"{domain}/{name}")
     source = contract.source.stream if contract.source else None
-    if server is not None:
-        hint = f"Next: sdp ingest {contract.key}"
-    else:
-        hint = _next(contract, settings, sample_file)
+    hint = f"Next: sdp ingest {contract.key}" if server is not None else _next(contract, settings, sample_file)
     _tell([str(Path("data_products", domain, file)) for file in texts], hint, as_json=as_json, product=contract.key, stream=source)
 
 
@@ -217,7 +214,7 @@ def _next(contract: Contract, settings: Settings, sample: str | None) -> str:
     hint = f"Next: sdp produce {contract.source.stream} FILE, then sdp ingest {contract.key}"
     if sample is None or _has_envelope(sample):
         return hint
-    return f"{hint}\nThe records have no $schema, which the gate asks of an event. Where they are files to land: remove the draft, add --lands."
+    return f"{hint}\nThe records have no $schema, which an event needs. Are they files to land? Remove the draft, and add --lands."
 
 
 def _has_envelope(file: str) -> bool:
