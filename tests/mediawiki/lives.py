@@ -430,12 +430,14 @@ def lived(acts: Sequence[Act]) -> tuple[list[Wiki], list[tuple[str, Event]]]:
 
 
 def delivered(events: Sequence[tuple[str, Event]], chance: random.Random, commits: int) -> list[list[tuple[str, Event]]]:
-    """The events as they arrive: late, some twice, some sent anew otherwise, in any order, in so many commits.
+    """The events as they arrive: late, some twice, some never, some sent anew otherwise, in any order, in so many commits.
 
     Where `meta.dt` is when an event was received it is the later for it; in the older schemas it is when the change happened.
     """
     arriving = []
     for stream, event in events:
+        if chance.random() < 0.05:
+            continue
         later = event["meta"]["dt"] + timedelta(seconds=chance.choice((0, 0, 1, 40, 7200)))
         late = event if stream in (VISIBILITY, TAGS, BLOCKS) else event | {"meta": event["meta"] | {"dt": later}}
         arriving += [(stream, late)] * (2 if chance.random() < 0.15 else 1)

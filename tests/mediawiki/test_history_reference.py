@@ -161,7 +161,7 @@ def check_bare(bare: Bare, life: Sequence[Act], seed: int) -> None:
     assert_as_the_reference(rows_of(commits), *(found[key] for key in RESULTS))
 
 
-@settings(max_examples=8, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(life=acts(), seed=SEEDS)
 def test_history_is_what_plain_python_says(bare: Bare, life: list[Act], seed: int) -> None:
     check_bare(bare, life, seed)
