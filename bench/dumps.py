@@ -1,9 +1,11 @@
-"""Dumps of MediaWiki, read by the platform and by the field's own readers (mwxml, mwsql) in the same rounds, on generated files.
+"""Dumps of MediaWiki, read by the platform and by the field's own readers (mwxml, mwsql) in the same rounds, and written by the platform.
 
-`python -m bench.dumps [--size MB] [--repetitions N] [--json]`. The files are the same for a seed: a full history with one page of many
-revisions, and the `page` table as mysqldump writes it. Each reading is a process of its own and tells its seconds and its peak memory;
-`reader` gives what the peer gives, `rows` the contract's blocks. The limits are Expat without a handler, and Arrow's CSV reader on the
-same rows.
+`python -m bench.dumps [--size MB] [--repetitions N] [--json] [--write]`. The files are the same for a seed: a full history with one page
+of many revisions, and the `page` table as mysqldump writes it. Each reading is a process of its own and tells its seconds and its peak
+memory; `reader` gives what the peer gives, `rows` the contract's blocks. The limits are Expat without a handler, and Arrow's CSV reader
+on the same rows. With `--write` a table of the history's revisions is published: `publish` is a whole publication, `rows` its query and
+its XML without packing, and the limit is what packing the same XML takes on as many threads. MediaWiki's own writer needs a wiki and is
+not measured here.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import pyarrow as pa
 from pyarrow import csv
 from pyiceberg.types import BooleanType, DoubleType, LongType, StringType, TimestamptzType
 
+from bench import dump_writing
 from bench.harness import Result, compare, interleaved, report, resident_mb
 from bench.peers import dump_readers
 from platform_resources.contracts.model import Column, Contract, SourceSpec
@@ -299,7 +302,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1000, help="megabytes of each generated file (default 1,000)")
     parser.add_argument("--repetitions", type=int, default=5, help="interleaved rounds (default 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object per line instead of a table")
+    parser.add_argument("--write", action="store_true", help="publish a dump instead of reading some")
     parser.add_argument("--worker", nargs=2, metavar=("FILE", "READER"), help=argparse.SUPPRESS)
+    parser.add_argument("--writer", nargs=2, metavar=("FOLDER", "WRITING"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         file = Path(options.worker[0])
@@ -309,7 +314,13 @@ def main() -> None:
             count = read(stream)
             print(time.perf_counter() - start, count, baseline, resident_mb("VmHWM"))
         return
+    if options.writer:
+        dump_writing.work(Path(options.writer[0]), options.writer[1])
+        return
     with tempfile.TemporaryDirectory() as folder:
+        if options.write:
+            report(dump_writing.measure(Path(folder), options.size * MEGABYTE, options.repetitions, Reading), as_json=options.json)
+            return
         for results in measure(Path(folder), options.size, options.repetitions):
             report(results, as_json=options.json)
 

@@ -41,15 +41,17 @@ def publish(settings: Settings, contract: Contract, *, partition: str | None, an
     """Publish in the foreground: the newest dump, unless it is there; with `partition` these dates, also where they are.
 
     Raises:
-        PlatformError: `partition-unknown`.
+        PlatformError: `partition-unknown`, `slice-future`, `slice-aged`.
     """
     from platform_resources.cli.foreground import Outcome, execute
     from platform_resources.lakehouse.catalog import Lakehouse
     from platform_resources.landing.pending import partition_keys
-    from platform_resources.serving.publishing import due
+    from platform_resources.serving.publishing import due, start_of
 
     if partition is not None:
         keys = partition_keys(contract, partition)
+        for key in keys:  # before a run is made of it, whose failure would be mailed
+            start_of(contract, key, datetime.now(UTC))
     else:
         newest = due(contract, Lakehouse(settings).table(contract.identifier), datetime.now(UTC))
         keys = [newest] if newest is not None else []

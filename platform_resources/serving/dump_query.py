@@ -31,8 +31,8 @@ MARKUP = 800
 
 _EXPORT = "__export"
 _SIZE = f"greatest(coalesce(revision_size, 0), 0) + {MARKUP}"
-_LOT = 4 * 2**20  # bytes of text that memory holds at once, some four times over: as DuckDB's, Arrow's, Python's and packed
-_MEMORY = "192MB"
+_LOT = 2 * 2**20  # bytes of text that memory holds at once, some four times over: as DuckDB's, Arrow's, Python's and packed
+_MEMORY = "128MB"
 _IDENTITY = ("wiki_id", "page_id", "page_namespace_id", "page_title", "revision_id", "revision_dt")
 _OF_PAGE = ("page_namespace_id", "page_title", "page_redirect_target", "page_restrictions")
 _OF_REVISION = (
@@ -88,6 +88,7 @@ class DumpQuery:
         self._con, self._contract, self._where = con, contract, transform.where
         self._publication: Publication = contract.publication
         con.execute(f"SET memory_limit = '{_MEMORY}'")
+        con.execute("SET enable_progress_bar = false")  # it is drawn on stdout of a run that takes long
         con.execute("SET threads = 1")  # the other cores pack; each thread would hold row groups of its own
         con.execute("SET errors_as_json = true")
         define_views(con, inputs, {})

@@ -100,7 +100,7 @@ def outlet_address(contract: Contract, settings: Settings) -> str:
             "connection-unknown",
             f"The profile has no connection {name}, in which {contract.key} is published.",
             f'Set SDP_CONNECTIONS, a JSON object with an entry "{name}" (e.g. s3://bucket/public).',
-            file=contract.path,
+            file="/".join(contract.path.parts[-3:]),
             line=contract.publication.line if contract.publication is not None else 0,
         )
     return address or f"file://{settings.public_path / name}"

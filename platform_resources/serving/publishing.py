@@ -115,6 +115,42 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def where(contract: Contract) -> str:
+    """The contract's file as problems show it, relative to the project."""
+    return "/".join(contract.path.parts[-3:])
+
+
+def start_of(contract: Contract, key: str, now: datetime) -> datetime:
+    """Where the slice of a key begins, if its dump can be published.
+
+    Raises:
+        PlatformError: `partition-unknown`, `slice-future`, `slice-aged`.
+    """
+    publication, kept = contract.publication, contract.sla.retention
+    if publication is None:
+        raise PlatformError("not-published", f"{contract.key} publishes no files.", "Add a server that publishes.", file=where(contract))
+    slices = publication.slices
+    try:
+        start = slices.at(key)
+    except ValueError as reason:
+        said = f"The partition {key!r} of {contract.key} {reason}."
+        raise PlatformError("partition-unknown", said, f"Write e.g. {slices.key(slices.start)}.") from None
+    if start > now:
+        raise PlatformError(
+            "slice-future",
+            f"The dump of {key} of {contract.key} holds what is saved before {start:%Y-%m-%d}, which has not come.",
+            "Publish an earlier one, or wait.",
+        )
+    if kept is not None and start < now - kept:
+        raise PlatformError(
+            "slice-aged",
+            f"The dump of {key} of {contract.key} is past its retention, so it would be taken away at once.",
+            f"Publish one from {now - kept:%Y-%m-%d} or later, or let the contract keep dumps longer.",
+            file=where(contract),
+        )
+    return start
+
+
 class Publishing:
     """One product's way into the public. One instance makes one run.
 
@@ -146,7 +182,9 @@ class Publishing:
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         if contract.publication is None:
-            raise PlatformError("not-published", f"{contract.key} publishes no files.", "Add a server that publishes.", file=contract.path)
+            raise PlatformError(
+                "not-published", f"{contract.key} publishes no files.", "Add a server that publishes.", file=where(contract)
+            )
         self.contract, self.transform = contract, transform
         self.publication: Publication = contract.publication
         self.lakehouse, self.registry, self.settings, self.run_id = lakehouse, registry, settings, run_id
@@ -170,7 +208,7 @@ class Publishing:
             PlatformError: `partition-unknown`, `slice-future`, `slice-aged`, `product-not-materialised`, `publish-nothing`,
                 `publish-folder-taken`, what `DumpQuery` raises of the rows, and what the outlet cannot.
         """
-        start = self._start_of(key)
+        start = start_of(self.contract, key, self._clock())
         table = self.lakehouse.table(self.contract.identifier)
         if table is not None and has_committed(table, self.run_id, key):
             return None
@@ -200,31 +238,6 @@ class Publishing:
         self.outlet.sweep(self._staging(key))
         self._forget()
         return Published(key, files, kept, removed, commit, outcomes, plan.inputs)
-
-    def _start_of(self, key: str) -> datetime:
-        try:
-            start = self.publication.slices.at(key)
-        except ValueError as reason:
-            raise PlatformError(
-                "partition-unknown",
-                f"The partition {key!r} of {self.contract.key} {reason}.",
-                f"Write e.g. {self.publication.slices.key(self.publication.slices.start)}.",
-            ) from None
-        if start > self._clock():
-            raise PlatformError(
-                "slice-future",
-                f"The dump of {key} of {self.contract.key} holds what is saved before {start:%Y-%m-%d}, which has not come.",
-                "Publish an earlier one, or wait.",
-            )
-        kept = self.contract.sla.retention
-        if kept is not None and start < self._clock() - kept:
-            raise PlatformError(
-                "slice-aged",
-                f"The dump of {key} of {self.contract.key} is past its retention, so it would be taken away at once.",
-                f"Publish one from {self._clock() - kept:%Y-%m-%d} or later, or let the contract keep dumps longer.",
-                file=self.contract.path,
-            )
-        return start
 
     # --- what it is made of
 
@@ -262,7 +275,7 @@ class Publishing:
                 "publish-nothing",
                 f"{self.contract.key} has no revision from before {start:%Y-%m-%d}, so there is nothing to publish for {key}.",
                 "Fill its inputs, or let the contract start later.",
-                file=self.contract.path,
+                file=where(self.contract),
             )
         self.outlet.sweep(self._staging(key))
         plan = _Plan(self.run_id, {name: pinned.snapshot_id for name, pinned in inputs.items()}, self.code_version, ranges)
@@ -477,7 +490,7 @@ class Publishing:
                 "publish-folder-taken",
                 f"{self.contract.key} would publish in {folder}, where {owner} does.",
                 "Give one of them a folder of its own in path.",
-                file=self.contract.path,
+                file=where(self.contract),
                 line=self.publication.line,
             )
 

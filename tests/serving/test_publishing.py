@@ -299,17 +299,20 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_next_run_goes_on(archiv
 
 
 @pytest.mark.storm
-def test_two_runs_at_once_the_older_ends_and_the_newer_publishes(archive: Archive) -> None:
-    """The older has written everything and is about to show it when the newer begins."""
-    newer: list[Any] = []
+@pytest.mark.parametrize("moment", ["publish-after-file", "publish-before-reveal", "publish-after-status"])
+def test_two_runs_at_once_the_older_ends_and_the_newer_publishes(archive: Archive, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """The newer begins and ends while the older is at work, has staged its rows, or is about to show its files."""
+    waiting = [moment]
 
-    def begin(_file: Any) -> None:
-        archive.hold(some([1, 2, 3, 4]))
-        newer.append(archive.publish(run_id="newer", anew=True))
+    def begin(name: str) -> None:
+        if name in waiting:
+            waiting.remove(name)
+            archive.hold(some([1, 2, 3, 4]))
+            archive.publish(run_id="newer", anew=True)
 
-    older = archive.publishing(run_id="older", on_file=begin)
+    monkeypatch.setattr(publishing, "failpoint", begin)
     with pytest.raises(Fenced):
-        older.publish("2026-02")
+        archive.publishing(run_id="older").publish("2026-02")
     assert archive.rows() == [(f"{FOLDER}/testwiki-20260201-history-p1p4.xml.bz2",)]
     assert list(verified(archive)) == ["testwiki-20260201-history-p1p4.xml.bz2"]
 
