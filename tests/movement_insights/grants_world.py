@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from demo.grants import FluxxServer, write_dimensions
 from platform_resources.config import SOURCE_ROOT, Settings
 from platform_resources.contracts.registry import Registry
@@ -36,6 +38,7 @@ class GrantsWorld(World):
     """A world that can land and knows its server."""
 
     server: FluxxServer
+    con: duckdb.DuckDBPyConnection
     warnings: dict[str, set[str]] = field(default_factory=dict)
 
     def land(self, product: str) -> LandingReport:
@@ -48,11 +51,11 @@ class GrantsWorld(World):
         contract = self.registry.get(key)
         transform = read_transform(contract, self.registry)
         assert transform is not None
-        derivation = Derivation(contract, transform, lakehouse=self.lakehouse, registry=self.registry, settings=self.settings)
+        parts: dict[str, Any] = {"lakehouse": self.lakehouse, "registry": self.registry, "settings": self.settings, "con": self.con}
+        derivation = Derivation(contract, transform, **parts)
         derived = derivation.stage(run_id=str(uuid.uuid4()), recompute=recompute)
         if derived.staged is not None:
-            with connect(self.settings) as con:
-                failed = [outcome for outcome in audit(con, derived.staged, contract) if not outcome.passed]
+            failed = [outcome for outcome in audit(self.con, derived.staged, contract) if not outcome.passed]
             assert [(one.check.name, one.measured, one.error) for one in failed if one.check.blocking] == []
             self.warnings[contract.name] = {one.check.name for one in failed}
             derived.staged.commit()
@@ -85,6 +88,7 @@ def grants_world(home: Path, records: list[dict[str, Any]], *, canonical: Path |
         settings = Settings(project=SOURCE_ROOT, home=home, connections={"fluxx": server.connection})
         log = open_log(settings)
         try:
-            yield GrantsWorld(settings, REGISTRY, Lakehouse(settings), log, server)
+            with connect(settings) as con:
+                yield GrantsWorld(settings, REGISTRY, Lakehouse(settings), log, server, con)
         finally:
             log.close()

@@ -29,7 +29,7 @@ def made(realdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
     with grants_world(tmp_path_factory.mktemp("home"), records, canonical=realdata / "canonical_data") as world:
         report = world.land("grant")
         assert (report.inserted, report.quarantined) == (len(records), 0)
-        time.sleep(0.5)
+        time.sleep(1.05)  # a dropped file is taken when it has not changed for a second
         for dimension in DIMENSIONS:
             report = world.land(dimension)
             assert (report.refused, report.quarantined) == ([], 0)
