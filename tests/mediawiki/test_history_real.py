@@ -8,6 +8,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from demo.histories import PAGE_CHANGE, Event
 from tests.mediawiki.worked import land_map, rows, tell, work
 from tests.products.conftest import World, world, world_of  # noqa: F401 - fixtures
@@ -58,7 +60,8 @@ def as_events(revisions: list[dict[str, Any]]) -> list[tuple[str, Event]]:
 def test_reverts_of_the_real_revisions(world: World, realdata: Path) -> None:  # noqa: F811
     revisions = real_revisions(realdata)
     land_map(world, (realdata / "content_history" / "wmf_raw_mediawiki_project_namespace_map.json.gz").read_bytes(), "2023-09")
-    tell(world, as_events(revisions))
+    told = as_events(revisions)
+    tell(world, told)
     work(world)
     found = {row["revision_id"]: row for row in rows(world, "history") if row["event_entity"] == "revision"}
     assert found.keys() == {row["revision_id"] for row in revisions}
@@ -78,6 +81,35 @@ def test_reverts_of_the_real_revisions(world: World, realdata: Path) -> None:  #
     assert [nobody[name] for name in nobody if name.startswith("event_user_")] == [None] * 12
     assert (nobody["revision_deleted_parts"], nobody["revision_is_identity_reverted"]) == (["user"], True)
     assert found[266092]["page_title"] == "Ryulong" and found[266092]["page_namespace_is_content"] is False
+
+
+@pytest.mark.storm
+def test_one_more_revert_recomputes_its_page_and_marks_what_it_undid(world: World, realdata: Path) -> None:  # noqa: F811
+    """On the same world where the whole file runs: only keys of the new event are worked, and a reader by row_update_dt sees them."""
+    revisions = real_revisions(realdata)
+    told = as_events(revisions)
+    land_map(world, (realdata / "content_history" / "wmf_raw_mediawiki_project_namespace_map.json.gz").read_bytes(), "2023-09")
+    tell(world, told)
+    work(world)
+    found = {row["revision_id"]: row for row in rows(world, "history") if row["event_entity"] == "revision"}
+    _, event = told[-1]
+    undone = event["revision"]
+    before = next(
+        row for row in reversed(revisions) if row["page_id"] == event["page"]["page_id"] and row["revision_id"] != undone["rev_id"]
+    )
+    again = {**undone, "rev_id": 99_000_001, "rev_dt": "2026-01-01T00:00:00Z", "rev_parent_id": undone["rev_id"]}
+    again |= {"rev_sha1": before["revision_sha1"], "rev_size": before["revision_size"]}
+    meta = event["meta"] | {"id": str(uuid.UUID(int=1)), "dt": "2026-01-01T00:00:01Z"}
+    tell(world, [(PAGE_CHANGE, event | {"dt": "2026-01-01T00:00:00Z", "meta": meta, "revision": again})])
+    plans = work(world)
+    assert {name: plan for name, plan in plans.items() if plan != "key"} == {
+        "history_baseline": "nothing", "user_history": "nothing", "history_reduced": "partition",
+    }  # fmt: skip
+    later = {row["revision_id"]: row for row in rows(world, "history") if row["event_entity"] == "revision"}
+    assert later[undone["rev_id"]]["revision_first_identity_reverting_revision_id"] == 99_000_001
+    assert later[undone["rev_id"]]["row_update_dt"] == later[99_000_001]["row_update_dt"]
+    others = found.keys() - {undone["rev_id"]}
+    assert {key for key in others if later[key]["row_update_dt"] != found[key]["row_update_dt"]} <= stretch(revisions, before)
 
 
 def repeated(revisions: list[dict[str, Any]]) -> tuple[set[int], set[int]]:
@@ -105,3 +137,10 @@ def first_reverts(revisions: list[dict[str, Any]], reverts: set[int]) -> dict[in
                 found[row["revision_id"]] = later["revision_id"]
                 break
     return found
+
+
+def stretch(revisions: list[dict[str, Any]], restored: dict[str, Any]) -> set[int]:
+    """Revisions of the page since the text that was restored first stood there: all that another reverter to it can touch."""
+    page = [row for row in revisions if row["page_id"] == restored["page_id"]]
+    base = next(place for place, row in enumerate(page) if row["revision_sha1"] == restored["revision_sha1"])
+    return {row["revision_id"] for row in page[base:]}
