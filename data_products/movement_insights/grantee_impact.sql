@@ -12,14 +12,26 @@ with granted as (
     group by country_code, calendar_year
 ),
 
+-- Who takes part in two grants at once edited once.
+edits as (
+    select
+        country_code,
+        day,
+        wiki_id,
+        user_name,
+        max(edits) as edits
+    from movement_insights.grant_participation
+    where country_code is not null
+    group by country_code, day, wiki_id, user_name
+),
+
 edited as (
     select
         country_code,
         cast(year(day) as integer) as year,
         sum(edits) as edits,
         count(distinct user_name) as participants
-    from movement_insights.grant_participation
-    where country_code is not null
+    from edits
     group by country_code, year
 ),
 

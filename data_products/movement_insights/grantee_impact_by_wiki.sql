@@ -7,7 +7,7 @@ with granted as (
         count(*) as grants,
         sum(usd) as amount_usd
     from (
-        select unnest(wikis) as database_code, calendar_year as year, usd_over_grant_life as usd
+        select distinct request_id, unnest(wikis) as database_code, calendar_year as year, usd_over_grant_life as usd
         from movement_insights.grants_input_metrics
         where not blocklisted
     )

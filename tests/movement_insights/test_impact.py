@@ -87,6 +87,16 @@ def test_a_country_stands_with_its_grants_the_edits_of_many_and_its_views(tables
     assert rows[2026]["views_ceil"] == 1_200 and rows.keys() == {2025, 2026}
 
 
+def test_who_takes_part_in_two_grants_at_once_edited_once(tables: Tables) -> None:
+    tables.country("KEN", "KE")
+    for number in range(10):
+        for request, wiki in (("R-1", "swwiki"), ("R-2", "swwiki"), ("R-2", "enwiki")):
+            person = {"country_code": "KEN", "day": date(2025, 1, 2), "user_name": f"U{number}"}
+            tables.add("movement_insights.grant_participation", request_id=request, wiki_id=wiki, edits=3, **person)
+    (row,) = tables.result("grantee_impact")
+    assert (row["participants_ceil"], row["participant_edits"]) == (10, 60)
+
+
 def test_nine_participants_are_nobody_and_ten_are_told(tables: Tables) -> None:
     tables.country("KEN", "KE")
     for year, people in ((2024, 9), (2025, 10)):
@@ -109,15 +119,16 @@ def test_a_wiki_stands_with_its_grants_edits_and_views(tables: Tables) -> None:
     wiki = {"visibility": "public", "database_group": "wikipedia", "language_name": "Swahili", "_slice": date(2026, 1, 1)}
     tables.add("movement_insights.wiki", database_code="swwiki", domain_name="sw.wikipedia.org", english_name="Swahili Wikipedia", **wiki)
     tables.add("movement_insights.wiki", database_code="wikidatawiki", domain_name="www.wikidata.org", english_name="Wikidata", **wiki)
-    tables.grant("KEN", 2025, 500, "G1", wikis=["swwiki", "wikidatawiki"])
-    tables.grant("KEN", 2025, 300, "G2", wikis=["swwiki"])
+    tables.grant("KEN", 2025, 500, "G1", request_id="R-1", wikis=["swwiki", "wikidatawiki", "swwiki"])  # one wiki typed twice
+    tables.grant("KEN", 2025, 300, "G2", request_id="R-2", wikis=["swwiki"])
+    tables.grant("KEN", 2025, 300, "G2", request_id="R-3", wikis=["swwiki"])
     for day, edits, bot in ((date(2025, 1, 1), 10, 4), (date(2025, 12, 31), 5, 0), (date(2024, 12, 31), 99, 0)):
         tables.add("activity.edit_statistics", wiki_id="swwiki", day=day, edits=edits, bot=bot)
     for project, agent, views in (("sw.wikipedia", "user", 70), ("sw.wikipedia", "spider", 900), ("wikidata", "user", 8)):
         tables.add("traffic.pageview_per_article", project=project, agent=agent, day=date(2025, 5, 5), views=views)
     rows = {row["database_code"]: row for row in tables.result("grantee_impact_by_wiki")}
     found = {code: (row["grants"], row["amount_usd"], row["edits"], row["views"], row["wiki"]) for code, row in rows.items()}
-    assert found == {"swwiki": (2, 800, 11, 70, "Swahili Wikipedia"), "wikidatawiki": (1, 500, None, 8, "Wikidata")}
+    assert found == {"swwiki": (3, 1_100, 11, 70, "Swahili Wikipedia"), "wikidatawiki": (1, 500, None, 8, "Wikidata")}
 
 
 def test_participants_count_while_their_grant_lasts_and_as_long_as_they_take_part(tables: Tables) -> None:
