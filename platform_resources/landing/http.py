@@ -25,7 +25,7 @@ from platform_resources.contracts.sources import CURSOR, HttpOptions, Paging
 from platform_resources.errors import PlatformError
 from platform_resources.landing.connections import address_of, connection_name
 from platform_resources.landing.cursors import Increment, merges, position_of, takes_newest
-from platform_resources.landing.http_pages import Answer, Client, Retries
+from platform_resources.landing.http_pages import Answer, Client
 from platform_resources.landing.json_records import JsonRows, list_at
 from platform_resources.landing.snapshots import now, pending_snapshot, see_slice_is_now
 from platform_resources.landing.source import Block, Delivery, DeliveryRefused, Landed
@@ -37,15 +37,21 @@ _ORIGIN_PARTS = 2  # scheme and host of an address
 class HttpSource:
     """Records of a JSON API, as the contract's source and the profile's connection say.
 
+    Args:
+        contract: of a product that comes from an API.
+        settings: what its connection resolves to.
+        looking: only whether something is pending is asked, so nobody is kept waiting for the budget's end.
+
     Raises:
         PlatformError: `connection-unknown`, `connection-scheme`, `http-overlap`.
     """
 
-    def __init__(self, contract: Contract, settings: Settings) -> None:
+    def __init__(self, contract: Contract, settings: Settings, *, looking: bool = False) -> None:
         if contract.source is None or not isinstance(contract.source.options, HttpOptions):
             raise TypeError(f"{contract.key} does not come from an API")  # the platform's fault: `opening` looks first
         self._contract, self._options = contract, contract.source.options
         self._client = Client(address_of(contract, settings), connection_name(contract), self._options.budget)
+        self._retries = self._client.retries(looking=looking)
         self._path = contract.source.path or ""
         self._rows = JsonRows(contract)
         self._reached: dict[str, str] = {}
@@ -70,7 +76,7 @@ class HttpSource:
         if cursor is None:
             return pending_snapshot(self._contract, landed)
         found = Increment(cursor, now().isoformat(), after=position_of(self._contract, cursor, landed))
-        for block in self._blocks(found, looking=True):
+        for block in self._blocks(found):
             newest = pc.max(block.rows.column(cursor)).as_py()
             if newest is not None and (found.after is None or newest > self._value(found.after).as_py()):
                 return [found]
@@ -106,25 +112,25 @@ class HttpSource:
 
     # --- pages
 
-    def _blocks(self, delivery: Delivery, *, looking: bool = False) -> Iterator[Block]:
+    def _blocks(self, delivery: Delivery) -> Iterator[Block]:
         """The records of each page as a block."""
         query, first = dict[str, str](), 1
         if isinstance(delivery, Increment) and delivery.after is not None and self._options.cursor_parameter:
             since = self._since(delivery.after)
             query[self._options.cursor_parameter] = (self._options.cursor_template or CURSOR).replace(CURSOR, since)
-        for records in self._pages(query, self._client.retries(looking=looking)):
+        for records in self._pages(query):
             lines = range(first, first + len(records))
             first += len(records)
             yield self._rows.typed(records, lines, lambda index, records=records: orjson.dumps(records[index]))  # type: ignore[misc]
 
-    def _pages(self, query: Mapping[str, str], retries: Retries) -> Iterator[list[Any]]:
+    def _pages(self, query: Mapping[str, str]) -> Iterator[list[Any]]:
         """The lists of records, one request each, until the API says or shows that there are no more."""
         paging, seen = self._options.paging, set[bytes]()
         url, place = self._client.url(self._path), _first(paging)
         longest = previous = 0
         while True:
             ends = bool(previous) and previous < max(longest, paging.size or 0 if paging else 0)
-            answer = self._client.get(url, {**query, **place}, retries, missing_ends=ends and paging is not None)
+            answer = self._client.get(url, {**query, **place}, self._retries, missing_ends=ends and paging is not None)
             if answer is None:
                 return
             records = [] if _is_bare(answer.value, self._options.records) else self._records(answer)

@@ -48,7 +48,7 @@ class Answer:
 
 @dataclass
 class Retries:
-    """What trying again has taken of a budget, seconds; one for each delivery. `silence` is how long a page may keep silent."""
+    """What trying again has taken of a run's budget, seconds, its look for what is new included; `silence`: how long a page may keep it."""
 
     budget: timedelta
     silence: float
@@ -98,7 +98,7 @@ class Client:
         return f"{self._base}/{path.lstrip('/')}"
 
     def retries(self, *, looking: bool = False) -> Retries:
-        """A budget that nothing was taken of; a small one while only looking whether there is something new."""
+        """A budget that nothing was taken of; a small one for who only looks whether there is something new."""
         return Retries(min(self._budget, _LOOK_BUDGET), _LOOK_SILENCE) if looking else Retries(self._budget, _SILENCE_SECONDS)
 
     def get(self, url: str, query: dict[str, str], retries: Retries, *, missing_ends: bool = False) -> Answer | None:
@@ -107,7 +107,7 @@ class Client:
         Args:
             url: where.
             query: added to what the address has.
-            retries: of the delivery.
+            retries: of the run.
             missing_ends: an answer 404 says that there is no such page any more; then None comes.
 
         Raises:

@@ -10,7 +10,7 @@ from platform_resources.landing.source import Source
 
 
 def open_source(contract: Contract, settings: Settings, *, looking: bool = False) -> Source:
-    """Where a landed product's deliveries come from; `looking`: they are only counted, so that no big file need be read.
+    """Where a landed product's deliveries come from; `looking`: they are only counted, so no big file is read, no busy API waited for.
 
     Raises:
         PlatformError: `not-landed` of a stream or derived product; `connection-unknown`.
@@ -27,7 +27,7 @@ def open_source(contract: Contract, settings: Settings, *, looking: bool = False
     if kind == "http":
         from platform_resources.landing.http import HttpSource
 
-        return HttpSource(contract, settings)
+        return HttpSource(contract, settings, looking=looking)
     raise PlatformError(
         "not-landed",
         f"{contract.key} does not come from files, dumps, a database or an API, so there is nothing to land.",

@@ -87,9 +87,11 @@ class Api:
         self.thread = threading.Thread(target=lambda: self.server.serve_forever(0.01), daemon=True)
         self.thread.start()
 
-    def source(self, *properties: str, uri: str | None = None, product: dict[str, Any] | None = None, **server: Any) -> HttpSource:
+    def source(
+        self, *properties: str, uri: str | None = None, product: dict[str, Any] | None = None, looking: bool = False, **server: Any
+    ) -> HttpSource:
         contract = server_contract("http", *properties, product=product, path="orders", **server)
-        return HttpSource(contract, Settings(connections={"shop": uri or f"http://127.0.0.1:{self.port}/v1"}))
+        return HttpSource(contract, Settings(connections={"shop": uri or f"http://127.0.0.1:{self.port}/v1"}), looking=looking)
 
     def serve(self, records: list[dict[str, Any]], size: int = 2) -> None:
         """Pages of `size` by number, those behind `since` only."""
@@ -339,10 +341,22 @@ def test_a_budget_ends_the_trying_and_says_what_went_wrong_last(api: Api, waits:
 
 def test_a_look_for_what_is_new_keeps_nobody_waiting(api: Api, waits: list[float]) -> None:
     api.answer = lambda _: Reply(status=503)
-    source = api.source(ID, product={"writeMode": "merge"}, cursor="id", budget="1 hour")
+    source = api.source(ID, product={"writeMode": "merge"}, cursor="id", budget="1 hour", looking=True)
     with pytest.raises(PlatformError) as caught:
         source.pending({})
     assert caught.value.code == "http-unreachable" and 0 < sum(waits) <= 5
+
+
+def test_a_run_waits_within_its_one_budget_also_while_it_sees_what_is_new(api: Api, waits: list[float]) -> None:
+    busy = Reply(status=429, headers={"Retry-After": "7"})
+    api.answer = lambda _: busy if len(api.asked) in (1, 3) else Reply([{"id": 1}])
+    source = api.source(ID, product={"writeMode": "merge"}, cursor="id", budget="20 seconds")
+    (delivery,) = source.pending({})
+    assert ids(rows_of(source.read(delivery))) == [1] and waits == [7, 7]
+    api.answer = lambda _: busy
+    with pytest.raises(PlatformError) as caught:
+        source.pending({})
+    assert caught.value.code == "http-unreachable" and waits == [7, 7]
 
 
 def test_a_server_that_says_nothing_is_given_up(api: Api, waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
