@@ -31,6 +31,7 @@ MARKUP = 800
 
 _EXPORT = "__export"
 _SIZE = f"greatest(coalesce(revision_size, 0), 0) + {MARKUP}"
+_SHOWN = f"CASE WHEN revision_content_is_visible THEN {_SIZE} ELSE {MARKUP} END"  # a file's name must not tell how long a hidden text is
 _LOT = 2 * 2**20  # bytes of text that memory holds at once, some four times over: as DuckDB's, Arrow's, Python's and packed
 _MEMORY = "128MB"
 _IDENTITY = ("wiki_id", "page_id", "page_namespace_id", "page_title", "revision_id", "revision_dt")
@@ -151,7 +152,7 @@ class DumpQuery:
 
     def ranges(self, wiki_id: str) -> Iterator[PageRange]:
         """The pages of a wiki, cut where a file would become larger than it should. A page is never split."""
-        of_page = f"max_by({_SIZE}, (revision_dt, revision_id))" if self._publication.revisions == "current" else f"sum({_SIZE})"
+        of_page = f"max_by({_SHOWN}, (revision_dt, revision_id))" if self._publication.revisions == "current" else f"sum({_SHOWN})"
         if not self._publication.text:
             of_page = str(MARKUP) if self._publication.revisions == "current" else f"count(*) * {MARKUP}"
         text = f"SELECT page_id, CAST({of_page} AS BIGINT) FROM {_EXPORT} WHERE wiki_id = ? GROUP BY page_id ORDER BY page_id"

@@ -291,10 +291,16 @@ class Publishing:
             return found.read()
 
     def _left(self, key: str) -> _Plan | None:
-        """The plan of an unfinished run, where its snapshots are still there and the code is the same."""
+        """The plan of an unfinished run, where its snapshots are still there and the code is the same.
+
+        One that was committed is finished: to go on from it would show again what has been hidden since.
+        """
         data = self._read(self._plan_name(key))
         plan = _Plan.load(data) if data is not None else None
         if plan is None or plan.code != self.code_version or set(plan.inputs) != set(self.transform.inputs):
+            return None
+        index = self.lakehouse.table(self.contract.identifier)
+        if index is not None and has_committed(index, plan.run_id, key):
             return None
         for name, snapshot_id in plan.inputs.items():
             table = self.lakehouse.table(self.registry.get(name).identifier)
@@ -458,6 +464,7 @@ class Publishing:
         for one in files:
             by_wiki.setdefault(one.pages.wiki_id, []).append(one)
         for wiki, own in by_wiki.items():
+            self._require_claim(key)
             self._refuse_taken(wiki, start)
             self._beside(wiki, own, plan, start, done=False)
             failpoint("publish-after-status")
@@ -466,8 +473,10 @@ class Publishing:
                 self.outlet.move(self._staged_name(one.pages, key), one.name)
                 failpoint("publish-after-move")
         names = {one.name for one in files}
+        self._require_claim(key)
         removed = self._remove(lambda at, name: at == start and name not in names)
         for wiki, own in by_wiki.items():
+            self._require_claim(key)
             self._beside(wiki, own, plan, start, done=True)
         return removed
 
@@ -503,21 +512,24 @@ class Publishing:
                 failpoint("publish-after-companion")
 
     def _remove(self, doomed: Callable[[datetime, str], bool]) -> list[str]:
-        """Take away files of this publication, and what stands beside them where nothing is left."""
+        """Take away files of this publication, and what stands beside them where nothing is left.
+
+        What stands beside them goes first: only files lead back here, should this be cut short.
+        """
         shown: list[tuple[str, datetime]] = []
         for name in self.outlet.names(self.publication.root):
             at = self.publication.slice_of(name)
             if at is not None:
                 shown.append((name, at))
         gone = [(name, at) for name, at in shown if doomed(at, name)]
-        for name, _ in gone:
-            self.outlet.remove(name)
         left = {name.rpartition("/")[0] for name, at in shown if (name, at) not in set(gone)}
         for folder, at in {(name.rpartition("/")[0], at) for name, at in gone}:
             if folder not in left:
                 for name in list(self.outlet.names(f"{folder}/")):
                     if companions(at, name.rpartition("/")[2]):
                         self.outlet.remove(name)
+        for name, _ in gone:
+            self.outlet.remove(name)
         return sorted(name for name, _ in gone)
 
     def _forget(self) -> list[str]:

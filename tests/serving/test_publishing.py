@@ -17,7 +17,7 @@ from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.staging import Fenced
 from platform_resources.lakehouse.stamp import read_position, read_watermark
 from platform_resources.serving import dump_query, publishing
-from platform_resources.serving.outlets import STAGING
+from platform_resources.serving.outlets import STAGING, Folder
 from platform_resources.serving.publishing import Blocked, due
 from tests.serving.export_schema import violations
 from tests.serving.wikis import PATH, SQL, Archive, later, read, revision, some
@@ -183,6 +183,51 @@ def test_a_suppressed_revision_stays_in_a_file_until_it_is_published_anew(archiv
     assert all(b"SECRET" not in archive.document(name) for name in archive.files())
 
 
+def test_what_is_suppressed_is_gone_though_a_run_that_had_published_left_its_plan(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ended between its commit and tidying up, it was done: its snapshots must not be taken up for what is published now."""
+    rows = [revision("testwiki", 1, 1, "SECRET"), revision("testwiki", 1, 2)]
+    archive.hold(rows)
+    monkeypatch.setenv("SDP_FAILPOINTS", "publish-after-commit:raise")
+    with pytest.raises(RuntimeError):
+        archive.publish()
+    monkeypatch.delenv("SDP_FAILPOINTS")
+    rows[0] |= {"revision_content_is_visible": False}
+    archive.hold(rows)
+    archive.publish()
+    assert all(b"SECRET" not in archive.document(name) for name in archive.files())
+
+
+@pytest.mark.storm
+def test_which_pages_go_into_a_file_does_not_tell_how_long_hidden_texts_are(archive: Archive) -> None:
+    archive.define(server=SMALL)
+    archive.hold([revision("testwiki", page, page, BIG, revision_content_is_visible=False) for page in range(1, 6)])
+    archive.publish()
+    assert archive.files() == [f"{FOLDER}/testwiki-20260201-history-p1p5.xml.bz2"]
+
+
+@pytest.mark.storm
+def test_stopped_while_a_wiki_is_taken_away_nothing_of_it_stays(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive.hold(some([1, 2]) + some([1], wiki="otherwiki"))
+    archive.publish()
+    archive.hold(some([1, 2]))
+    real, gone = Folder.remove, []
+
+    def once(outlet: Folder, name: str) -> None:
+        if gone:
+            raise PlatformError("outlet-unwritable", "The folder is gone.")
+        gone.append(name)
+        real(outlet, name)
+
+    monkeypatch.setattr(Folder, "remove", once)
+    with pytest.raises(PlatformError, match="The folder is gone"):
+        archive.publish()
+    monkeypatch.undo()
+    archive.publish()
+    assert {name.split("/")[0] for name in archive.names()} == {"testwiki"}
+
+
 @pytest.mark.storm
 def test_an_older_date_makes_nothing_fresh_and_leaves_the_newer_one(archive: Archive) -> None:
     archive.publish("2026-03")
@@ -299,9 +344,9 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_next_run_goes_on(archiv
 
 
 @pytest.mark.storm
-@pytest.mark.parametrize("moment", ["publish-after-file", "publish-before-reveal", "publish-after-status"])
+@pytest.mark.parametrize("moment", ["publish-after-file", "publish-before-reveal", "publish-after-status", "publish-after-move"])
 def test_two_runs_at_once_the_older_ends_and_the_newer_publishes(archive: Archive, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
-    """The newer begins and ends while the older is at work, has staged its rows, or is about to show its files."""
+    """The newer begins and ends while the older is at work, has staged its rows, is about to show its files, or has shown them."""
     waiting = [moment]
 
     def begin(name: str) -> None:
@@ -315,6 +360,8 @@ def test_two_runs_at_once_the_older_ends_and_the_newer_publishes(archive: Archiv
         archive.publishing(run_id="older").publish("2026-02")
     assert archive.rows() == [(f"{FOLDER}/testwiki-20260201-history-p1p4.xml.bz2",)]
     assert list(verified(archive)) == ["testwiki-20260201-history-p1p4.xml.bz2"]
+    assert archive.files() == [f"{FOLDER}/testwiki-20260201-history-p1p4.xml.bz2"]
+    assert json.loads((archive.public / FOLDER / "dumpstatus.json").read_text())["status"] == "done"
 
 
 @pytest.mark.storm
