@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import duckdb
 import polars as pl
 import pyarrow as pa
-from pyiceberg.schema import Schema
+from pyiceberg.schema import Schema, index_by_id
 from pyiceberg.types import ListType, MapType
 
 from platform_resources.engines.duck import qualified_name, store_fault
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 OUTPUT = "__output"
-BATCH_ROWS, NESTED_BATCH_ROWS = 16_384, 2_048
-"""Rows of a result's Arrow batch. DuckDB's own million would be gigabytes of rows that hold texts, and more than one Arrow column can.
-Nested columns may hold whole pages: a batch of those is one vector of DuckDB."""
+BATCH_ROWS, NESTED_BATCH_ROWS = 16_384, 512
+"""Rows of a result's Arrow batch. DuckDB's own million would be gigabytes of rows that hold texts, and more than the 2 GiB that one Arrow
+column can: then the run fails. Arrays and maps may hold whole pages, of which MediaWiki accepts 2 MB: of those 512 fit twice."""
 _STREAMED = re.compile(r"[A-Z][\w /-]* Error: (.*)")
 """An error of DuckDB as Arrow's stream interface passes it on: as text, under a type of Arrow's own."""
 
@@ -81,22 +81,26 @@ def run_transform(
     if transform.kind == "sql" and engine == "spark":
         with _telling(transform):
             found = run_sql_on_spark(con, _given(spark), transform, inputs, schema, restricted or {})
-        return _held_to(con, _told(found, transform), transform, only)
+        return _held_to(con, _told(found, transform), transform, only, _batch_rows(schema))
     if transform.kind == "sql":
         columns = ", ".join(
             f"CAST(result.{quote(field.name)} AS {duck_type(field.field_type)}) AS {quote(field.name)}" for field in schema.fields
         )
         text = f"SELECT {columns} FROM (\n{one_statement(transform.text or '')}\n) AS result {only}"
         with _telling(transform):
-            nested = any(isinstance(field.field_type, MapType | ListType) for field in schema.fields)
-            return _told(con.execute(text).to_arrow_reader(NESTED_BATCH_ROWS if nested else BATCH_ROWS), transform)
+            return _told(con.execute(text).to_arrow_reader(_batch_rows(schema)), transform)
     result = _call(con, transform, inputs, restricted or {}, spark)
     _require_columns(transform, result.schema.names, schema)
     if isinstance(result, pa.RecordBatchReader):
         result = _told(result, transform)
         if only and transform.returns != "spark":
             result = result.read_all()  # a reader over this very session would end as soon as the session does something else
-    return _held_to(con, result, transform, only)
+    return _held_to(con, result, transform, only, _batch_rows(schema))
+
+
+def _batch_rows(schema: Schema) -> int:
+    nested = any(isinstance(field.field_type, MapType | ListType) for field in index_by_id(schema).values())
+    return NESTED_BATCH_ROWS if nested else BATCH_ROWS
 
 
 def _given(spark: Spark | None) -> Spark:
@@ -106,14 +110,14 @@ def _given(spark: Spark | None) -> Spark:
 
 
 def _held_to(
-    con: duckdb.DuckDBPyConnection, result: pa.Table | pa.RecordBatchReader, transform: Transform, only: str
+    con: duckdb.DuckDBPyConnection, result: pa.Table | pa.RecordBatchReader, transform: Transform, only: str, batch_rows: int
 ) -> pa.Table | pa.RecordBatchReader:
     """The rows of a result that `only` keeps."""
     if not only:
         return result
     con.register(OUTPUT, result)
     with _telling(transform):
-        return _told(con.execute(f"SELECT result.* FROM {OUTPUT} AS result {only}").to_arrow_reader(BATCH_ROWS), transform)
+        return _told(con.execute(f"SELECT result.* FROM {OUTPUT} AS result {only}").to_arrow_reader(batch_rows), transform)
 
 
 def _require_columns(transform: Transform, given: Sequence[str], schema: Schema) -> None:

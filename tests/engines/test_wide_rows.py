@@ -34,10 +34,17 @@ def test_a_change_inside_a_nested_value_is_a_change_and_the_same_again_is_none(s
 
 N = "      - {name: n, logicalType: integer}\n"
 LABELS = "      - {name: labels, logicalType: map, map: {key: {logicalType: string}, value: {logicalType: string}}}\n"
+INNER = "{name: labels, logicalType: map, map: {key: {logicalType: string}, value: {logicalType: string}}}"
+PAGE = f"      - {{name: page, logicalType: object, properties: [{INNER}]}}\n"
 
 
 @pytest.mark.parametrize(
-    ("columns", "properties", "most"), [("", N, BATCH_ROWS), (", map {'a': 'b'} as labels", N + LABELS, NESTED_BATCH_ROWS)]
+    ("columns", "properties", "most"),
+    [
+        ("", N, BATCH_ROWS),
+        (", map {'a': 'b'} as labels", N + LABELS, NESTED_BATCH_ROWS),
+        (", {'labels': map {'a': 'b'}} as page", N + PAGE, NESTED_BATCH_ROWS),
+    ],
 )
 def test_a_result_comes_in_batches_that_hold_texts_too(columns: str, properties: str, most: int, shop: Any) -> None:
     rows = 3 * BATCH_ROWS
