@@ -1,8 +1,8 @@
 -- Every revision of every page that exists, with its text, as it may be seen now.
 --
 -- Dumps and events tell facts, each as of a time: a dump as of the day it is named after, an event as of when it happened. Of two facts
--- about the same thing the later one holds, in whatever order they came; of two of the same time an event's before a dump's, and a change
--- of visibility before both. Everything about a page is computed from all that was told of it.
+-- about the same thing the later one holds, in whatever order they came; of two of the same time an event's before a dump's, a change of
+-- visibility before both, and what hides before what shows. Everything about a page is computed from all that was told of it.
 
 with told as (
     -- What was told of single revisions, without their texts: what is compared here is small. A deletion tells nothing of a revision.
@@ -46,9 +46,8 @@ ordered as (
     window by_time as (
         partition by wiki_id, page_id, revision_id
         order by
-            as_of, source, received nulls first, id nulls first,
-            user_is_visible desc, comment_is_visible desc, content_is_visible desc,
-            revision_dt, is_minor, parent_id, user_id, user_text, comment
+            as_of, source, received nulls first, user_is_visible desc, comment_is_visible desc, content_is_visible desc,
+            id nulls first, revision_dt, is_minor, parent_id, user_id, user_text, comment
     )
 ),
 

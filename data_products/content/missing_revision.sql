@@ -33,12 +33,13 @@ began as (
 ),
 
 deleted as (
-    -- Pages whose last event before the newest dump was their deletion: that they are not in it is right.
+    -- Pages whose last event before the newest dump was their deletion: that they are not in it is right. It may be of those that were
+    -- deleted since, too: a dump takes days to make.
     select events.wiki_id, events.page_id
     from events
-    join newest on newest.wiki_id = events.wiki_id and events.dt < newest.day
+    join newest on newest.wiki_id = events.wiki_id
     group by events.wiki_id, events.page_id
-    having max(case when kind = 'delete' then dt end) >= max(dt)
+    having max(case when kind = 'delete' then dt end) >= max(case when dt < newest.day then dt end)
 )
 
 select dumped.wiki_id, dumped.page_id, dumped.revision_id, 'no_event' as reason, dumped.day as known_dt

@@ -83,6 +83,8 @@ def test_a_revision_told_of_that_the_newest_dump_does_not_have(told: Told) -> No
     told.event(4, 40, age=6, kind="delete")
     told.event(4, 40, age=5, kind="undelete")
     told.event(5, 50, age=-1)  # after the dump
+    told.event(7, 70, age=8)
+    told.event(7, 70, age=-2, kind="delete")  # while the dump was made, which takes days
     told.event(6, 60, age=8, domain="canary")
     assert told.missing() == [(page, revision, "not_in_dump", DUMPED) for page, revision in ((1, 11), (2, 20), (4, 40))]
 

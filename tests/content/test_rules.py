@@ -34,8 +34,8 @@ def revision(number: int, text: str = "", *, hours: float = -48, shown: Iterable
     """A revision by Ada, saved so long after the dump's day began; only the parts `shown` may be seen."""
     slots = {"main": Slot(text or f"text {number}", number)}
     visible = {part: part in shown for part in PARTS}
-    values = {"slots": slots, "shown": visible, **more}
-    return Revision(number, None, at(hours), (7, "Ada"), f"comment {number}", False, **values)
+    values = {"user": (7, "Ada"), "comment": f"comment {number}", "slots": slots, "shown": visible, **more}
+    return Revision(number, None, at(hours), is_minor=False, **values)
 
 
 @dataclass
@@ -95,7 +95,7 @@ def hidden(row: dict[str, Any]) -> bool:
 
 @case
 def what_is_hidden_is_gone(story: Story) -> Callable[[Seen], None]:
-    story.dump(revision(1, SECRET), revision(2, hours=-47))
+    story.dump(revision(1, SECRET, user=(7, SECRET), comment=SECRET), revision(2, hours=-47))
     story.late = True
     story.turn(1, 1, shown=())
 
@@ -117,6 +117,7 @@ def parts_are_hidden_one_by_one(story: Story) -> Callable[[Seen], None]:
         assert (seen[1]["user_text"], seen[1]["revision_comment"], body(seen[1])) == (None, "comment 1", "text 1")
         assert (seen[2]["user_text"], seen[2]["revision_comment"], body(seen[2])) == ("Ada", None, "text 2")
         assert (seen[3]["user_text"], seen[3]["revision_comment"], body(seen[3])) == ("Ada", "comment 3", None)
+        assert [row["row_visibility_update_dt"] for row in seen.values()] == [at(10)] * 3
 
     return judge
 
@@ -152,6 +153,15 @@ def what_a_dump_hides_comes_back_from_the_event_before_it(story: Story) -> Calla
 
 
 @case
+def what_an_event_redacted_comes_back_from_the_dump_before_it(story: Story) -> Callable[[Seen], None]:
+    story.dump(revision(1))
+    event = story.change("visibility_change", 1, revision(1, shown=()))
+    event["revision"]["content_slots"]["main"]["content_body"] = ""
+    story.turn(2, 1, shown=PARTS)
+    return lambda seen: _equal(body(seen[1]), "text 1")
+
+
+@case
 def a_late_hiding_does_not_undo_the_showing_after_it(story: Story) -> Callable[[Seen], None]:
     story.dump(revision(1))
     story.turn(2, 1, shown=PARTS)
@@ -162,6 +172,16 @@ def a_late_hiding_does_not_undo_the_showing_after_it(story: Story) -> Callable[[
         assert body(seen[1]) == "text 1" and seen[1]["row_visibility_update_dt"] == at(2)
 
     return judge
+
+
+@case
+def of_two_changes_of_the_same_time_the_one_that_hides_holds(story: Story) -> Callable[[Seen], None]:
+    numbers = range(1, 7)  # of each the ids of the two changes are in another order
+    story.dump(*[revision(number, SECRET) for number in numbers])
+    for number in numbers:
+        for shown in (PARTS, ("user",), ()):
+            story.turn(1, number, shown=shown)
+    return lambda seen: _equal([hidden(seen[number]) for number in numbers], [True] * 6)
 
 
 @case
@@ -347,6 +367,14 @@ def slots_that_an_event_lacks_are_taken_from_the_dump(story: Story) -> Callable[
     story.dump(revision(1))
     del story.change("undelete", 1, revision(1))["revision"]["content_slots"]
     return lambda seen: _equal(body(seen[1]), "text 1")
+
+
+@case
+def slots_that_an_event_lacks_and_the_dump_hides_keep_their_kind(story: Story) -> Callable[[Seen], None]:
+    story.dump(revision(1, shown=("user", "comment")))
+    del story.change("undelete", 1, revision(1))["revision"]["content_slots"]
+    story.turn(2, 1, shown=("user", "comment"))
+    return lambda seen: _equal(seen[1]["revision_content_slots"]["main"]["content_model"], "wikitext")
 
 
 @case
