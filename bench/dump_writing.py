@@ -55,7 +55,7 @@ def fill(folder: Path, size: int) -> int:
         "hostname": "bench.example.org", "language": "en", "sitename": "Benchmark", "dbname": "benchwiki", "case_setting": "first-letter",
         "home_page": "https://bench.example.org/wiki/Main_Page", "mw_version": "MediaWiki 1.43.0", "namespace": 0,
         "namespace_canonical_name": "", "namespace_localized_name": "", "namespace_case_setting": "first-letter", "namespace_is_content": 1,
-        "snapshot": "2026-01", "_file": "map", "_file_hash": "0", "_line": 1, "_slice": date(2026, 1, 1), "_landed_at": NOW,
+        "snapshot": "2026-01", "_file_name": "map", "_file_hash": "0", "_line": 1, "_slice": date(2026, 1, 1), "_landed_at": NOW,
     }  # fmt: skip
     schema = arrow_schema_of(table_definition(registry.get("mediawiki/project_namespace_map")).schema)
     rows = pa.Table.from_pylist([{name: space[name] for name in schema.names}], schema=schema)

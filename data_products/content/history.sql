@@ -8,7 +8,7 @@ with told as (
     -- What was told of single revisions, without their texts: what is compared here is small. A deletion tells nothing of a revision.
     select
         wiki_id, page_id, revision_id,
-        cast(_slice as timestamptz) as as_of, 0 as source, cast(null as timestamptz) as received, concat(_file, ' ', _line) as id,
+        cast(_slice as timestamptz) as as_of, 0 as source, cast(null as timestamptz) as received, concat(_file_name, ' ', _line) as id,
         user_is_visible, revision_comment_is_visible as comment_is_visible, revision_content_is_visible as content_is_visible,
         revision_parent_id as parent_id, revision_dt, revision_is_minor_edit as is_minor, user_id, user_text, revision_comment as comment
     from content.pages_dump
@@ -114,7 +114,7 @@ texts as (
     from (
         select
             wiki_id, page_id, revision_id,
-            cast(_slice as timestamptz) as as_of, 0 as source, cast(null as timestamptz) as received, concat(_file, ' ', _line) as id,
+            cast(_slice as timestamptz) as as_of, 0 as source, cast(null as timestamptz) as received, concat(_file_name, ' ', _line) as id,
             revision_sha1 as sha1, revision_size as size, revision_content_slots as slots,
             revision_content_is_visible as may_be_seen
         from content.pages_dump

@@ -42,7 +42,7 @@ snapshot as (
         and held.event_timestamp < baseline.holds_until
     qualify row_number() over (
         partition by held.wiki_id, held.revision_id
-        order by held._landed_at desc, held._file desc, held._line desc nulls last, held.event_key desc
+        order by held._landed_at desc, held._file_name desc, held._line desc nulls last, held.event_key desc
     ) = 1
 ),
 

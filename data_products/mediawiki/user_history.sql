@@ -142,7 +142,7 @@ events as (
     where held.event_entity = 'user' and held.user_id is not null and held.event_timestamp < baseline.holds_until
     qualify row_number() over (
         partition by held.wiki_id, held.user_id, held.event_key
-        order by held._landed_at desc, held._file desc, held._line desc nulls last
+        order by held._landed_at desc, held._file_name desc, held._line desc nulls last
     ) = 1
 ),
 

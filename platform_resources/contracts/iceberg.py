@@ -46,7 +46,7 @@ STREAM_COLUMNS: tuple[NestedField, ...] = (
 EXTRA_COLUMN = NestedField(7, "_extra", StringType(), required=False, doc="Fields that the contract does not declare, JSON text.")
 
 
-_FILE = NestedField(1, "_file", StringType(), required=True, doc="Name of the delivery: a file below its root, a slice, a cursor.")
+_FILE = NestedField(1, "_file_name", StringType(), required=True, doc="Name of the delivery: a file below its root, a slice, a cursor.")
 _FILE_HASH = NestedField(
     2, "_file_hash", StringType(), required=True, doc="Version of the delivery: hash of a file, instant of a snapshot."
 )
@@ -324,7 +324,7 @@ def _properties(contract: Contract) -> dict[str, str]:
     for column in contract.columns:
         _metrics(column, column.name, None, properties)
     if contract.lands:
-        properties[_METRICS + "_file"] = "full"  # a corrected file replaces its rows: bounds tell which data files have any
+        properties[_METRICS + "_file_name"] = "full"  # a corrected file replaces its rows: bounds tell which data files have any
         properties[_METRICS + "_file_hash"] = "counts"
     if contract.is_stream:
         properties[_METRICS + "_event_hash"] = "counts"  # bounds of a hash prune nothing

@@ -168,7 +168,7 @@ class Support:
 class Contract:
     """One product: what its table holds, how it is written, what it promises and who answers for it.
 
-    `columns` are those declared; the platform's own (`_topic`, `_file`, ...) are added by `iceberg.table_definition`.
+    `columns` are those declared; the platform's own (`_topic`, `_file_name`, ...) are added by `iceberg.table_definition`.
     `readers` are the domains that may read it, None for everybody. `event_time` is empty for a landed product that names none.
     `document` is the YAML as read, `lines` maps a path in it (tuple of keys and indices) to its line.
     """

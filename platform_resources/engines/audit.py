@@ -19,7 +19,7 @@ from platform_resources.lakehouse.staging import StagedWrite
 SAMPLE_ROWS = 5
 IDENTITY_COLUMNS = 6  # of a product without any key
 PLACE = ("_topic", "_partition", "_offset")  # of a stream's row in the log
-DELIVERY = ("_file", "_line")  # of a landed row
+DELIVERY = ("_file_name", "_line")  # of a landed row
 _NO_VALUE = "The query gave no value."
 _SCOPES: tuple[Scope, ...] = ("commit", "partition", "table")
 

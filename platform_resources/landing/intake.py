@@ -127,7 +127,7 @@ class Intake:
     def _with_own(self, delivery: Delivery, rows: pa.Table, lines: pa.Array) -> pa.Table:
         slices, n = self._contract.slices, rows.num_rows
         own: dict[str, Any] = {
-            "_file": delivery.name,
+            "_file_name": delivery.name,
             "_file_hash": delivery.version,
             "_slice": slices.value(delivery.slice) if slices is not None and delivery.slice is not None else None,
             "_landed_at": self._landed_at,

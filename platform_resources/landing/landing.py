@@ -355,9 +355,17 @@ class Landing:
         landed = landed_of(contract, state.table)
         names = [delivery.name for delivery in unit.deliveries if delivery.name in landed]
         if names and position_kind(contract) != "cursor":  # an increment has the name of those before it
-            files = pa.table({"_file": pa.array(names, pa.string())})
+            files = pa.table({"_file_name": pa.array(names, pa.string())})
             return stage_merge(
-                house, definition, intake.reader(), stamp, keys=("_file",), delete_keys=files, replace_keys=True, covered=True, fence=fence
+                house,
+                definition,
+                intake.reader(),
+                stamp,
+                keys=("_file_name",),
+                delete_keys=files,
+                replace_keys=True,
+                covered=True,
+                fence=fence,
             )
         return stage_append(house, definition, intake.reader(), stamp, fence=fence)
 
@@ -388,7 +396,7 @@ class Landing:
         data: Data = rows if rows is not None else Aside.empty(self.contract)
         staged = stage_merge(
             self.lakehouse, self._quarantine, data, stamp,
-            keys=("_file", "_file_hash"), delete_keys=stale, replace_keys=True, fence=Fence(epoch=self._epoch),
+            keys=("_file_name", "_file_hash"), delete_keys=stale, replace_keys=True, fence=Fence(epoch=self._epoch),
         )  # fmt: skip
         publish(staged)
 

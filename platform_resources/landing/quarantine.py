@@ -32,7 +32,7 @@ from platform_resources.lakehouse.stamp import REFUSED_DELIVERIES, format_instan
 from platform_resources.landing.source import Delivery, RefusedRecord
 
 RETENTION_DAYS = 30
-KEY = ("_file", "_file_hash", "_line")
+KEY = ("_file_name", "_file_hash", "_line")
 FIRST_DELAY, LONGEST_DELAY = timedelta(minutes=1), timedelta(hours=1)
 _RAW_BYTES = 1 << 20  # of a record that is kept; the rest of a longer one can be found in the delivery
 
@@ -40,7 +40,7 @@ _RAW_BYTES = 1 << 20  # of a record that is kept; the rest of a longer one can b
 def quarantine_definition(contract: Contract) -> TableDefinition:
     """By day of landing, restricted, kept 30 days, no bounds of raw bytes in manifests."""
     fields = (
-        NestedField(1, "_file", StringType(), required=True, doc="Name of the delivery."),
+        NestedField(1, "_file_name", StringType(), required=True, doc="Name of the delivery."),
         NestedField(2, "_file_hash", StringType(), required=True, doc="Version of the delivery."),
         NestedField(3, "_line", LongType(), required=False, doc="Line or record number from 1; null: the whole delivery was refused."),
         slice_column(contract, required=False),
@@ -116,7 +116,7 @@ class Aside:
         n, slices = len(records), self._contract.slices
         of_slice = None if slices is None or delivery.slice is None else slices.value(delivery.slice)
         columns: dict[str, Iterable[Any]] = {
-            "_file": [delivery.name] * n,
+            "_file_name": [delivery.name] * n,
             "_file_hash": [delivery.version] * n,
             "_line": [record.line for record in records],
             "_slice": [of_slice] * n,
@@ -176,18 +176,18 @@ def deliveries_aside(quarantine: Table) -> set[str]:
     """The deliveries that have records in the quarantine."""
     found = set[str]()
     for task in live_tasks(quarantine.io, quarantine.current_snapshot(), ".".join(quarantine.name())):
-        for block in read_task(quarantine.io, task, quarantine.schema(), "", ["_file", "_line"]):
-            found.update(block.filter(pc.is_valid(block["_line"]))["_file"].unique().to_pylist())
+        for block in read_task(quarantine.io, task, quarantine.schema(), "", ["_file_name", "_line"]):
+            found.update(block.filter(pc.is_valid(block["_line"]))["_file_name"].unique().to_pylist())
     return found
 
 
 def no_keys() -> pa.Table:
     """No delivery in no version."""
-    return pa.table({"_file": pa.array([], pa.string()), "_file_hash": pa.array([], pa.string())})
+    return pa.table({"_file_name": pa.array([], pa.string()), "_file_hash": pa.array([], pa.string())})
 
 
 def left_behind(quarantine: Table, since: datetime, names: Collection[str], own: Collection[str]) -> pa.Table:
-    """Keys (`_file`, `_file_hash`) of the rows that a landing replaces.
+    """Keys (`_file_name`, `_file_hash`) of the rows that a landing replaces.
 
     Args:
         quarantine: the table.
@@ -197,16 +197,18 @@ def left_behind(quarantine: Table, since: datetime, names: Collection[str], own:
     """
     found: set[tuple[str, str]] = set()
     for task in live_tasks(quarantine.io, quarantine.current_snapshot(), ".".join(quarantine.name())):
-        if not _may_hold(task.data_file, quarantine.schema().find_field("_file").field_id, own):
+        if not _may_hold(task.data_file, quarantine.schema().find_field("_file_name").field_id, own):
             continue
-        for block in read_task(quarantine.io, task, quarantine.schema(), "", ["_file", "_file_hash", "_landed_at"]):
-            mine = block.filter(pc.is_in(block["_file"], pa.array(sorted(own), pa.string())))
+        for block in read_task(quarantine.io, task, quarantine.schema(), "", ["_file_name", "_file_hash", "_landed_at"]):
+            mine = block.filter(pc.is_in(block["_file_name"], pa.array(sorted(own), pa.string())))
             late = pc.greater(mine["_landed_at"], pa.scalar(since, mine.schema.field("_landed_at").type))
-            mine = mine.filter(pc.or_(late, pc.is_in(mine["_file"], pa.array(sorted(names), pa.string()))))
-            keys = mine.group_by(["_file", "_file_hash"]).aggregate([])
-            found |= set(zip(keys["_file"].to_pylist(), keys["_file_hash"].to_pylist(), strict=True))
+            mine = mine.filter(pc.or_(late, pc.is_in(mine["_file_name"], pa.array(sorted(names), pa.string()))))
+            keys = mine.group_by(["_file_name", "_file_hash"]).aggregate([])
+            found |= set(zip(keys["_file_name"].to_pylist(), keys["_file_hash"].to_pylist(), strict=True))
     pairs = sorted(found)
-    return pa.table({"_file": pa.array([k for k, _ in pairs], pa.string()), "_file_hash": pa.array([v for _, v in pairs], pa.string())})
+    return pa.table(
+        {"_file_name": pa.array([k for k, _ in pairs], pa.string()), "_file_hash": pa.array([v for _, v in pairs], pa.string())}
+    )
 
 
 def _may_hold(file: DataFile, field_id: int, names: Collection[str]) -> bool:

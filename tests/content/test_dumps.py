@@ -44,7 +44,7 @@ def real(requires: Callable[[str], None], tmp_path_factory: pytest.TempPathFacto
     requires("realdata")
     house = Lakehouse(Settings(home=tmp_path_factory.mktemp("content"), duckdb_threads=1))
     _fill(house, "content/history", [_revision(row) for row in _lines("wmf_content_mediawiki_content_history_v1.json.gz")])
-    landed = {"_file": "map.json", "_file_hash": "0", "_slice": date(2023, 9, 1), "_landed_at": NOW}
+    landed = {"_file_name": "map.json", "_file_hash": "0", "_slice": date(2023, 9, 1), "_landed_at": NOW}
     rows = [
         {**row, **landed, "_line": line} for line, row in enumerate(_lines("wmf_raw_mediawiki_project_namespace_map.json.gz"))
         if row["dbname"] in ("simplewiki", "commonswiki", "abwiki")

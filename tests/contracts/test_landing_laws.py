@@ -145,7 +145,7 @@ def test_tables_of_slices_and_of_validity(read: Read) -> None:
         (("_slice", "identity"),),
         ("article", "_slice"),
     )
-    assert table_definition(sliced).schema.column_names[3:] == ["_file", "_file_hash", "_line", "_slice", "_landed_at"]
+    assert table_definition(sliced).schema.column_names[3:] == ["_file_name", "_file_hash", "_line", "_slice", "_landed_at"]
     held, _ = read(contract(DATED, {"validity": True}))
     assert held is not None
     assert (held.write_mode, partition_columns(held), identifiers(held)) == ("merge", (), ("article", "_valid_from"))

@@ -139,8 +139,8 @@ class Shop:
         return _read(self.lakehouse, self.contract.identifier, columns or ("order_id", "state"))
 
     def aside(self, *columns: str) -> list[tuple[Any, ...]]:
-        """The quarantine's rows; default columns: _file, _line, reason."""
-        return _read(self.lakehouse, self.contract.quarantine_identifier, columns or ("_file", "_line", "reason"))
+        """The quarantine's rows; default columns: _file_name, _line, reason."""
+        return _read(self.lakehouse, self.contract.quarantine_identifier, columns or ("_file_name", "_line", "reason"))
 
     def expected(self) -> list[tuple[Any, ...]]:
         """What a landing of everything leaves of good files, plain Python."""

@@ -69,10 +69,10 @@ def test_killed_anywhere_over_a_bucket_loses_and_doubles_nothing(
     table, aside = house.table("shop.orders"), house.table("shop.orders__quarantine")
     assert table is not None
     assert aside is not None
-    assert sorted((row["id"], row["state"], row["_file"]) for row in arrow_table(table).to_pylist()) == [
+    assert sorted((row["id"], row["state"], row["_file_name"]) for row in arrow_table(table).to_pylist()) == [
         (1, "paid", "a.csv"), (3, "new", "b.csv"), (4, "new", "c.csv"),
     ]  # fmt: skip
-    assert [(row["_file"], row["_line"]) for row in arrow_table(aside).to_pylist()] == [("b.csv", 3)]
+    assert [(row["_file_name"], row["_line"]) for row in arrow_table(aside).to_pylist()] == [("b.csv", 3)]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def test_each_delivery_lands_once_with_its_name_version_and_line(shop: Shop) -> 
     shop.files.update({"a.csv": [(1, "new"), (2, "paid")], "b.csv": [(3, "new")]})
     report = shop.land()
     assert (report.read, report.inserted, report.quarantined, report.commits, report.deliveries) == (3, 3, 0, 2, 2)
-    assert shop.rows("order_id", "_file", "_file_hash", "_line") == [
+    assert shop.rows("order_id", "_file_name", "_file_hash", "_line") == [
         (1, "a.csv", shop.drops.version("a.csv"), 1),
         (2, "a.csv", shop.drops.version("a.csv"), 2),
         (3, "b.csv", shop.drops.version("b.csv"), 1),
@@ -65,7 +65,9 @@ def test_a_bad_delivery_is_refused_whole_and_the_others_land(shop: Shop) -> None
     report = shop.land()
     assert [(one.delivery, one.code) for one in report.refused] == [("a.csv", "file-broken")]
     assert shop.rows() == [(4, "new")]
-    assert shop.aside("_file", "_line", "reason", "detail") == [("a.csv", None, "file-broken", "a.csv ends in the middle. Copy it again.")]
+    assert shop.aside("_file_name", "_line", "reason", "detail") == [
+        ("a.csv", None, "file-broken", "a.csv ends in the middle. Copy it again.")
+    ]
     assert shop.position() == {"files": {"b.csv": shop.drops.version("b.csv")}}
 
 

@@ -41,7 +41,7 @@ def _says_what_it_is(project: Project) -> None:
     assert (status["rows"], status["lag_events"], status["watermark"]) == (4, 0, "2026-01-03T00:00:00Z")
     shown = project.json("show", "weather/station_day")
     assert (shown["kind"], shown["write_mode"]) == ("files", "overwrite")
-    assert {"_file", "_slice"} <= {column["name"] for column in shown["columns"]}
+    assert {"_file_name", "_slice"} <= {column["name"] for column in shown["columns"]}
     done = project.json("ingest", "weather/station_day")
     assert (done["status"], done["deliveries"], done["run_id"]) == ("success", 0, None)
     refusals = {

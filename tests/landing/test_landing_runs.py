@@ -87,8 +87,8 @@ def test_the_sensor_lands_what_was_dropped_and_then_rests(home: Settings, shop: 
     assert shop.execute(requests["shop/sale"]).success
     assert shop.execute(requests["shop/price"]).success
     assert rows(home, "shop.sale") == [("tea", 3), ("tea", 4)]
-    assert rows(home, "shop.price", "article", "_file", "_line") == [("tea", "prices/a.csv", 2)]
-    assert rows(home, "shop.sale__quarantine", "_file", "_line", "path") == [("sales/2026-01-01.csv", 3, "sold")]
+    assert rows(home, "shop.price", "article", "_file_name", "_line") == [("tea", "prices/a.csv", 2)]
+    assert rows(home, "shop.sale__quarantine", "_file_name", "_line", "path") == [("sales/2026-01-01.csv", 3, "sold")]
     assert partitions(shop, "shop/sale") == {"2026-01-01", "2026-01-03"}
     assert shop.tick("landing").skip_message == "Everything that is there has landed."
     drop(home, "sales/2026-01-01.csv", "tea,5")

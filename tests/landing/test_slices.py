@@ -159,7 +159,7 @@ def test_changed_rows_end_and_begin_and_the_others_are_not_touched(shop: Shop) -
     assert _periods(shop) == [
         (1, "new", None, 1, None), (2, "new", None, 1, 2), (2, "paid", None, 2, None), (3, "new", None, 1, 2), (4, "new", None, 2, None),
     ]  # fmt: skip
-    assert (1, "2026-01-01/a.csv") in shop.rows("order_id", "_file")
+    assert (1, "2026-01-01/a.csv") in shop.rows("order_id", "_file_name")
 
 
 def test_an_older_slice_than_the_newest_is_refused_and_the_newer_ones_go_on(shop: Shop) -> None:

@@ -54,7 +54,7 @@ class Dropped:
         return self._read(self.contract.identifier, columns)
 
     def aside(self, *columns: str) -> list[tuple[Any, ...]]:
-        return self._read(self.contract.quarantine_identifier, columns or ("_file", "_line", "reason", "path"))
+        return self._read(self.contract.quarantine_identifier, columns or ("_file_name", "_line", "reason", "path"))
 
     def _read(self, identifier: str, columns: tuple[str, ...]) -> list[tuple[Any, ...]]:
         table = self.lakehouse.table(identifier)

@@ -69,7 +69,7 @@ def test_a_compressed_history_lands_whole_and_a_cut_one_not_at_all(tmp_path: Pat
     report = wiki.land()
     assert (report.inserted, report.quarantined, report.deliveries) == (count, 0, 1)
     assert [(one.delivery, one.code) for one in report.refused] == [("b.xml.gz", "delivery-truncated")]
-    assert wiki.rows("revision_id", "_file", "_line") == [(number, "a.xml.bz2", number) for number in range(1, count + 1)]
+    assert wiki.rows("revision_id", "_file_name", "_line") == [(number, "a.xml.bz2", number) for number in range(1, count + 1)]
     (wiki.folder / "b.xml.gz").write_bytes(gzip.compress(whole))
     assert wiki.land().deliveries == 1
     assert wiki.land().deliveries == 0

@@ -116,7 +116,7 @@ def arrived(batch: Iterable[tuple[str, Event]], at: datetime) -> dict[str, pa.Ta
 
 def landed(key: str, rows: Rows, month: date, at: datetime) -> pa.Table:
     """Rows of a landed table, as the slice of this month."""
-    own = {"_file": f"{month}-{len(rows)}", "_file_hash": bytes(16), "_line": None, "_slice": month, "_landed_at": at}
+    own = {"_file_name": f"{month}-{len(rows)}", "_file_hash": bytes(16), "_line": None, "_slice": month, "_landed_at": at}
     columns = [schema(key).field(column.name) for column in registry().get(key).columns]
     return _completed(key, pa.Table.from_pylist(rows, pa.schema(columns)), own)
 

@@ -108,7 +108,7 @@ class Snapshots:
             if row["event_timestamp"] >= self.holds_until[wiki] or any(row[name] is None for name in about):
                 continue
             key = (wiki, entity, row["revision_id"]) if entity == "revision" else (wiki, entity, row[about[0]], row["event_key"])
-            order = (row["_landed_at"], row["_file"].encode(), least_if_null(row["_line"]))
+            order = (row["_landed_at"], row["_file_name"].encode(), least_if_null(row["_line"]))
             if key not in last or order > last[key]["order"]:
                 last[key] = row | {"order": order}
         for (_, entity, *_), row in last.items():
