@@ -40,7 +40,8 @@ class Change:
 def diff(old: Contract, new: Contract) -> list[Change]:
     """Every difference between two versions of one product, breaking ones first."""
     changes = [
-        *_columns("", old.columns, new.columns, new), *_table(old, new), *_checks(old, new), *_stream(old, new), *_promises(old, new),
+        *_columns("", old.columns, new.columns, new), *_table(old, new), *_checks(old, new), *_stream(old, new), *_published(old, new),
+        *_promises(old, new),
     ]  # fmt: skip
     order: tuple[Kind, ...] = ("breaking", "widening", "additive", "documentation")
     return sorted(changes, key=lambda change: order.index(change.kind))
@@ -298,6 +299,30 @@ def _accepted(old: Contract, new: Contract) -> Iterator[Change]:
     if new.max_event_bytes != old.max_event_bytes:
         kind: Kind = "breaking" if new.max_event_bytes < old.max_event_bytes else "widening"
         yield Change(kind, "", f"maxEventBytes changed from {old.max_event_bytes} to {new.max_event_bytes}")
+
+
+def _published(old: Contract, new: Contract) -> Iterator[Change]:
+    """A reader's side: where the files are looked for, how often, and what is in them."""
+    before, after = old.publication, new.publication
+    if before is None or after is None:
+        if before is not after:
+            yield Change(
+                "breaking" if before else "additive", "", "no files are published any more" if before else "files are published too"
+            )
+        return
+    facts: tuple[tuple[str, Kind, Any, Any], ...] = (
+        ("kind", "breaking", before.kind, after.kind),
+        ("connection", "breaking", before.connection, after.connection),
+        ("path", "breaking", before.path, after.path),
+        ("cadence", "breaking", before.slices.cadence, after.slices.cadence),
+        ("revisions", "breaking", before.revisions, after.revisions),
+        ("text", "breaking", before.text, after.text),
+        ("start", "additive", before.slices.start.date(), after.slices.start.date()),
+        ("fileSize", "additive", before.file_bytes, after.file_bytes),
+    )
+    for what, kind, was, now in facts:
+        if was != now:
+            yield Change(kind, "", f"the {what} of the published files changed from {was} to {now}")
 
 
 def _promises(old: Contract, new: Contract) -> Iterator[Change]:

@@ -13,6 +13,7 @@ from platform_resources.contracts.yaml_source import DocumentPath
 
 _SCHEMA: DocumentPath = ("schema", 0)
 _NAMES = ("{wiki_id}", "{first}", "{last}")
+_SECRET = ("confidential", "restricted")
 
 
 def publication_of(custom: Mapping[str, Any], path: DocumentPath, findings: Findings) -> Publication | None:
@@ -85,6 +86,20 @@ def check_publication(contract: Contract, findings: Findings) -> None:
     """The laws between a publication and the table that is its index."""
     if contract.publication is None:
         return
+    if contract.readers is not None:
+        findings.error(
+            "contract-not-public",
+            ("roles",),
+            f"What {contract.key} publishes is for everybody, but its roles let {' and '.join(contract.readers)} only read it.",
+            "Remove the roles, or the server that publishes.",
+        )
+    elif contract.classification in _SECRET:
+        findings.error(
+            "contract-not-public",
+            _SCHEMA,
+            f"What {contract.key} publishes is for everybody, but it is classified as {contract.classification}.",
+            "Let the classification of its columns, or its domain's default, be public; or remove the server that publishes.",
+        )
     for column in contract.columns:
         known = INDEX_COLUMNS.get(column.name)
         if known is None:

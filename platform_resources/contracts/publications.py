@@ -136,6 +136,10 @@ class Publication:
         head, _, _ = self.path.partition("{")
         return head[: head.rfind("/") + 1]
 
+    def shares_folder(self, other: Publication) -> bool:
+        """Whether another of the same connection would write the checksums and index pages where this one does."""
+        return all(self.folder("wiki", date) == other.folder("wiki", date) for date in _DATES)
+
     def folder(self, wiki_id: str, start: datetime) -> str:
         """The folder of one wiki's dump, no slash at the end."""
         return _filled(self.path.rpartition("/")[0], wiki_id, start)
@@ -163,6 +167,7 @@ def path_suffix(path: str) -> str | None:
     return next((suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if path.endswith(f".{suffix}")), None)
 
 
+_DATES = (datetime(2026, 1, 1), datetime(2027, 11, 22, 13))
 _SLICE = re.compile(r"\{slice:([^{}]*)\}")
 _NAMES = ("wiki_id", "first", "last")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from platform_resources.contracts.domains import read_domain, relative
 from platform_resources.contracts.findings import close_match, did_you_mean
 from platform_resources.contracts.model import Contract, Domain
+from platform_resources.contracts.publications import Publication
 from platform_resources.contracts.reading import read_contract
 from platform_resources.errors import PlatformError, Problem
 
@@ -179,6 +180,7 @@ def _between(contracts: Mapping[str, Contract], project: Path) -> list[tuple[Pro
     """Faults that no contract shows alone: two of one stream, two transforms, none at all."""
     found: list[tuple[Problem, list[str]]] = []
     streams: dict[str, Contract] = {}
+    found += _same_folder(contracts, project)
     for contract in sorted(contracts.values(), key=_claim):
         file = relative(contract.path, project)
         transforms = _transforms(contract.path.parent, contract.name)
@@ -219,6 +221,29 @@ def _between(contracts: Mapping[str, Contract], project: Path) -> list[tuple[Pro
             )
             found.append((problem, [contract.key]))
     return found
+
+
+def _same_folder(contracts: Mapping[str, Contract], project: Path) -> Iterator[tuple[Problem, list[str]]]:
+    """Two that publish in one folder: each would take the other's checksums and index page for its own."""
+    publishing: list[tuple[str, Publication, Contract]] = []
+    for key in sorted(contracts):
+        contract = contracts[key]
+        if contract.publication is None:
+            continue
+        connection = contract.publication.connection or contract.domain
+        for other_connection, other, owner in publishing:
+            if connection == other_connection and contract.publication.shares_folder(other):
+                problem = Problem(
+                    relative(contract.path, project),
+                    contract.publication.line,
+                    "publish-folder-taken",
+                    f"{key} would publish in {contract.publication.path.rpartition('/')[0]} of {connection}, where {owner.key} does.",
+                    "Give one of them a folder of its own in path.",
+                )
+                yield problem, [key]
+                break
+        else:
+            publishing.append((connection, contract.publication, contract))
 
 
 def _unknown_readers(contracts: Mapping[str, Contract], known: Collection[str], project: Path) -> Iterator[Problem]:

@@ -41,6 +41,7 @@ def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
     if settings.duckdb_threads:
         config["threads"] = settings.duckdb_threads
     con = duckdb.connect(config=config)
+    con.execute("SET enable_progress_bar = false")  # DuckDB takes `python -c`, as runs are started, for a person and draws it on stdout
     con.execute("SET GLOBAL TimeZone = 'UTC'")  # global: a cursor of the session is a session of its own
     store = settings.object_store
     for name in ("avro", "iceberg", *(["httpfs"] if store else [])):

@@ -24,13 +24,17 @@ _LISTED = "docs/how-to/publish.md lists the columns"
 def check_export(transform: Transform, contract: Contract, registry: Registry) -> list[Problem]:
     """Every problem of the query of a dump.
 
-    Codes: those of reading and binding a query, `export-not-sql`, `export-column-missing`, `export-column-unknown`,
+    Codes: those of reading and binding a query, `export-not-sql`, `export-not-public`, `export-column-missing`, `export-column-unknown`,
     `sql-type-mismatch`.
     """
     where = shown_path(transform.path, registry)
     if transform.kind != "sql" or contract.engine != "duckdb":
         said = "a function in Python" if transform.kind != "sql" else f"computed by {contract.engine}"
         return [Problem(where, 0, "export-not-sql", f"The rows of {contract.key} are {said}.", "Give them by a query that runs on DuckDB.")]
+    for key in transform.inputs:
+        if (readers := registry.get(key).readers) is not None:
+            said = f"{key} may be read by {' and '.join(readers)} only, but what {contract.key} publishes is for everybody."
+            return [Problem(where, 0, "export-not-public", said, "Publish from a product that everybody may read.")]
     text = transform.text or ""
     with offline_session() as con:
         create_empty_tables(con, {registry.get(key).identifier: table_definition(registry.get(key)).schema for key in transform.inputs})

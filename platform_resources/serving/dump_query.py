@@ -89,7 +89,6 @@ class DumpQuery:
         self._con, self._contract, self._where = con, contract, transform.where
         self._publication: Publication = contract.publication
         con.execute(f"SET memory_limit = '{_MEMORY}'")
-        con.execute("SET enable_progress_bar = false")  # it is drawn on stdout of a run that takes long
         con.execute("SET threads = 1")  # the other cores pack; each thread would hold row groups of its own
         con.execute("SET errors_as_json = true")
         define_views(con, inputs, {})

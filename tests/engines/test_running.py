@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 import data_products
+from platform_resources.config import SOURCE_ROOT
 from platform_resources.errors import PlatformError
 
 NUMBERS = """\
@@ -69,6 +71,17 @@ def test_an_outage_of_the_store_is_no_fault_of_the_transform(shop: Any, an_order
         shop.derive()
     assert caught.value.code == ("store-refused" if status == 403 else "store-unreachable")
     assert "/lake/a.parquet" in caught.value.message and caught.value.file == ""
+
+
+def test_a_session_draws_no_progress_on_stdout(tmp_path: Path) -> None:
+    """Asked of `python -c`, which DuckDB takes for a person at a screen; a cursor must not draw either."""
+    code = (
+        "import sys; from pathlib import Path; from platform_resources.config import Settings; from platform_resources.engines import duck\n"
+        "con = duck.connect(Settings(home=Path(sys.argv[1])))\n"
+        "print([one.sql(\"select current_setting('enable_progress_bar')\").fetchone()[0] for one in (con, con.cursor())])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=SOURCE_ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[False, False]\n"
 
 
 def test_a_result_without_a_declared_column_is_refused_though_it_is_optional(shop: Any, an_order: Any) -> None:

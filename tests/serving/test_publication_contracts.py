@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from platform_resources.config import Settings
+from platform_resources.contracts.diff import diff
 from platform_resources.contracts.publications import EXPORT_COLUMNS, INDEX_COLUMNS
 from platform_resources.contracts.registry import Registry
 from platform_resources.contracts.specs import partitions_of
@@ -54,6 +55,8 @@ def test_a_path_that_cannot_be_is_refused(archive: Archive, path: str, code: str
         ("name: pages,", "name: pages, partitioned: true,", "contract-index-column", "cannot be partitioned"),
         ("quality: []", "quality: []\n    customProperties: [{property: incremental, value: key}]", "contract-write-mode", "written whole"),
         ("type: custom\n", "type: s3\n    location: s3://x\n", "contract-place-in-server", "names a location"),
+        ("status: draft", "status: draft\nroles: [{role: archive}]", "contract-not-public", "its roles let archive only read it"),
+        ("name: sha1,", "name: sha1, classification: restricted,", "contract-not-public", "is classified as restricted"),
     ],
 )  # fmt: skip
 def test_a_contract_that_cannot_publish_is_refused(archive: Archive, old: str, new: str, code: str, said: str) -> None:
@@ -82,6 +85,44 @@ def test_a_query_that_gives_no_dump_is_refused(archive: Archive, old: str, new: 
     registry = Registry.load(archive.root)
     problems = check_transform(registry.get("archive/dump"), registry)
     assert (code, True, line) in [(problem.code, said in problem.message, problem.line) for problem in problems], problems
+
+
+def test_what_not_everybody_may_read_is_not_published(archive: Archive) -> None:
+    file = archive.folder / "revision.yaml"
+    file.write_text(file.read_text().replace("status: draft", "status: draft\nroles: [{role: archive}]"))
+    registry = Registry.load(archive.root)
+    [problem] = check_transform(registry.get("archive/dump"), registry)
+    assert (problem.code, problem.severity, problem.file) == ("export-not-public", "error", "data_products/archive/dump.sql")
+    assert "archive/revision may be read by archive only" in problem.message
+
+
+@pytest.mark.parametrize(("old", "new", "taken"), [("-history-p", "-stub-p", True), ("{wiki_id}/{slice", "{wiki_id}/stubs-{slice", False)])
+def test_two_products_do_not_publish_in_one_folder(archive: Archive, old: str, new: str, taken: bool) -> None:
+    """Whatever the files are called: checksums and the index page are those of a folder."""
+    text = (archive.folder / "dump.yaml").read_text().replace("archive.dump", "archive.stubs").replace("name: dump", "name: stubs")
+    (archive.folder / "stubs.yaml").write_text(text.replace(old, new, 1))
+    (archive.folder / "stubs.sql").write_text(SQL)
+    problems = [(problem.code, problem.file, problem.line) for problem in Registry.load(archive.root).problems]
+    assert problems == [("publish-folder-taken", "data_products/archive/stubs.yaml", 8)] * taken
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind", "said"),
+    [
+        ("-history-p", "-text-p", "breaking", "the path of the published files changed from "),
+        ("value: monthly", "value: yearly", "breaking", "the cadence of the published files changed from monthly to yearly"),
+        ("      - {property: start", "      - {property: text, value: false}\n      - {property: start", "breaking", "from True to False"),
+        ("property: start, value: '2026-01-01'", "property: start, value: '2025-01-01'", "additive", "the start of the published files"),
+        ("property: publishes, value: xml_dump", "property: source, value: platform", "breaking", "no files are published any more"),
+    ],
+)
+def test_a_change_of_what_is_published_is_told(archive: Archive, old: str, new: str, kind: str, said: str) -> None:
+    file = archive.folder / "dump.yaml"
+    before, text = archive.load()[1], file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    found = diff(before, Registry.load(archive.root).get("archive/dump"))
+    assert any(change.kind == kind and said in change.message for change in found), found
 
 
 def test_a_sound_one_has_no_problem_and_partitions_by_its_dates(archive: Archive) -> None:
