@@ -76,7 +76,8 @@ def test_an_outage_of_the_store_is_no_fault_of_the_transform(shop: Any, an_order
 def test_a_session_draws_no_progress_on_stdout(tmp_path: Path) -> None:
     """Asked of `python -c`, which DuckDB takes for a person at a screen; a cursor must not draw either."""
     code = (
-        "import sys; from pathlib import Path; from platform_resources.config import Settings; from platform_resources.engines import duck\n"
+        "import sys; from pathlib import Path; from platform_resources.config import Settings\n"
+        "from platform_resources.engines import duck\n"
         "con = duck.connect(Settings(home=Path(sys.argv[1])))\n"
         "print([one.sql(\"select current_setting('enable_progress_bar')\").fetchone()[0] for one in (con, con.cursor())])"
     )
