@@ -35,7 +35,9 @@ def landing_sensor(domain: str, contracts: Sequence[Contract], parts: Parts) -> 
 
     @dg.sensor(
         name=f"{domain}_landing",
-        target=dg.AssetSelection.assets(*keys_of(contract.key for contract in contracts)),
+        asset_selection=dg.AssetSelection.assets(
+            *keys_of(contract.key for contract in contracts)
+        ),  # as a target they were one job, which needs equal slices
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Lands what a source has and the table has not: new and changed files, snapshots due, what is behind a cursor.",

@@ -45,7 +45,9 @@ def publishing_sensor(domain: str, products: Sequence[Publishable], parts: Parts
 
     @dg.sensor(
         name=f"{domain}_publishing",
-        target=dg.AssetSelection.assets(*keys_of(product.contract.key for product in products)),
+        asset_selection=dg.AssetSelection.assets(
+            *keys_of(product.contract.key for product in products)
+        ),  # as a target they were one job, which needs equal slices
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Publishes the newest dump of a product when its date has come and its inputs are complete up to it.",
