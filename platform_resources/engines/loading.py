@@ -59,11 +59,20 @@ def check_transform(contract: Contract, registry: Registry) -> list[Problem]:
 
 
 def _unfit_slow_inputs(transform: Transform, contract: Contract, registry: Registry) -> list[Problem]:
-    """An input that is none, or all of them: then nothing would be left to tell how new the product is."""
-    strange = sorted(set(contract.slow_inputs) - set(transform.inputs))
-    if not strange and not (contract.slow_inputs and set(contract.slow_inputs) == set(transform.inputs)):
+    """What is no input; a stream, since one that holds the watermark back is truly behind: idle ones tell so by heartbeats (law 6); or
+    all inputs, since nothing would be left to tell how new the product is.
+    """
+    slow = set(contract.slow_inputs)
+    strange = sorted(slow - set(transform.inputs))
+    streams = sorted(key for key in slow.intersection(transform.inputs) if registry.get(key).is_stream)
+    if strange:
+        said = f"which are no inputs of it: {', '.join(strange)}"
+    elif streams:
+        said = f"which are streams, whose age always counts: {', '.join(streams)}"
+    elif slow and slow == set(transform.inputs):
+        said = "which are all it has, so nothing tells how new its rows are"
+    else:
         return []
-    said = f"which are no inputs of it: {', '.join(strange)}" if strange else "which are all it has, so nothing tells how new its rows are"
     return [
         Problem(
             shown_path(contract.path, registry),

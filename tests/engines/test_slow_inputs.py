@@ -10,6 +10,7 @@ import pytest
 from platform_resources.contracts.iceberg import table_definition
 from platform_resources.lakehouse.staging import stage_empty
 from platform_resources.lakehouse.stamp import Stamp
+from tests.engines.conftest import ORDERS
 
 JOINED = """\
 select o.shop, count(*) as orders, cast(sum(o.amount * coalesce(r.rate, 1)) as decimal(38, 2)) as total
@@ -40,6 +41,15 @@ def test_a_slow_input_that_was_never_made_leaves_the_answer_known(shop: Any, an_
     shop.put("orders", an_order(1, "a"))
     stage_empty(shop.lakehouse, table_definition(shop.contract("orders")), Stamp(run_id="beat", watermark=NEW)).commit()
     assert shop.derive().watermark == NEW
+
+
+def test_a_stream_is_refused_since_it_tells_by_itself_that_it_is_idle(shop: Any) -> None:
+    stream = "[{property: source, value: stream}, {property: stream, value: orders}]"
+    server = f"servers:\n  - {{server: events, type: custom, customProperties: {stream}}}\n"
+    shop.write("orders", ORDERS, servers=server, custom="{property: eventTime, value: at}, {property: dedupeKey, value: order_id}")
+    totals(shop, "shop/orders")
+    [problem] = shop.problems()
+    assert problem.code == "contract-slow-inputs" and "streams, whose age always counts: shop/orders" in problem.message
 
 
 @pytest.mark.parametrize(("slow", "said"), [("shop/prices", "no inputs of it: shop/prices"), ("shop/orders, shop/rates", "all it has")])
