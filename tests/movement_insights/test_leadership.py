@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import random
 import re
-import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 import duckdb
@@ -19,17 +18,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from platform_resources.config import SOURCE_ROOT, Settings
+from platform_resources.config import SOURCE_ROOT
 from platform_resources.contracts.iceberg import table_definition
-from platform_resources.contracts.registry import Registry
-from platform_resources.engines.derivation import Derivation
 from platform_resources.engines.duck import create_empty_tables
 from platform_resources.engines.loading import read_transform
-from platform_resources.engines.sampling import RowSampler
-from platform_resources.lakehouse.catalog import Lakehouse
-from platform_resources.lakehouse.reading import arrow_table
-from platform_resources.lakehouse.staging import stage_append
-from platform_resources.lakehouse.stamp import Stamp
+from platform_resources.engines.running import run_transform
 from tests.movement_insights.grants_world import REGISTRY
 
 KEY, INPUT = "movement_insights/grants_leadership_metrics", "movement_insights/grants_input_metrics"
@@ -86,8 +79,8 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
         yield con
 
 
-def computed(con: duckdb.DuckDBPyConnection, grants: Iterable[Grant], sql: str | None = None) -> dict[tuple[str, int], dict[str, float]]:
-    """The rows that the product's query gives of these grants."""
+def fill(con: duckdb.DuckDBPyConnection, grants: Iterable[Grant]) -> None:
+    """Make these the only grants."""
     con.execute("delete from movement_insights.grants_input_metrics")
     for grant in grants:
         usd = Decimal(grant.cents) / 100
@@ -97,7 +90,12 @@ def computed(con: duckdb.DuckDBPyConnection, grants: Iterable[Grant], sql: str |
             "usd_over_grant_life, ? as org_type, ? as dollar_weighted_current, ? as dollar_weighted_constant, ? as blocklisted",
             [grant.country, grant.year, usd, grant.org_type, *weighted, grant.blocklisted],
         )
-    rows = con.execute(sql or (FOLDER / "grants_leadership_metrics.sql").read_text()).to_arrow_table().to_pylist()
+
+
+def computed(con: duckdb.DuckDBPyConnection, grants: Iterable[Grant]) -> dict[tuple[str, int], dict[str, float]]:
+    """The rows that the product's query gives of these grants."""
+    fill(con, grants)
+    rows = con.execute((FOLDER / "grants_leadership_metrics.sql").read_text()).to_arrow_table().to_pylist()
     return {(row.pop("country_code"), row.pop("year")): {name: float(value) for name, value in row.items()} for row in rows}
 
 
@@ -113,16 +111,40 @@ GRANTS = st.builds(
 )
 
 
-def test_each_metric_is_what_its_column_says(con: duckdb.DuckDBPyConnection) -> None:
-    @hypothesis_settings(max_examples=30, deadline=None, derandomize=True)
-    @given(grants=st.lists(GRANTS, max_size=12))
-    def hold(grants: list[Grant]) -> None:
-        found, expected = computed(con, grants), reference(grants)
-        assert found.keys() == expected.keys()
-        for key, row in expected.items():
-            assert found[key] == pytest.approx(row, rel=1e-6, abs=1e-6), key
+def check(con: duckdb.DuckDBPyConnection, grants: list[Grant]) -> None:
+    """See that the query and the reference say the same of these grants."""
+    found, expected = computed(con, grants), reference(grants)
+    assert found.keys() == expected.keys()
+    for key, row in expected.items():
+        assert found[key] == pytest.approx(row, rel=1e-6, abs=1e-6), key
 
-    hold()
+
+def test_each_metric_is_what_its_column_says(con: duckdb.DuckDBPyConnection) -> None:
+    chance = random.Random(2010)
+    kinds, heads = ("Individual", "Other Organization", *AFFILIATES), (None, 4_400, 52_000)
+    for size in (0, 90):
+        check(
+            con,
+            [
+                Grant(
+                    country=chance.choice(("ARG", "DEU", "KEN", None)),
+                    year=chance.randint(2008, 2024),
+                    cents=chance.randrange(10**9),
+                    org_type=chance.choice(kinds),
+                    per_head_current=chance.choice(heads),
+                    per_head_constant=chance.choice(heads),
+                    blocklisted=chance.random() < 0.2,
+                )
+                for _ in range(size)
+            ],
+        )
+
+
+@pytest.mark.storm
+@hypothesis_settings(max_examples=300, deadline=None)
+@given(grants=st.lists(GRANTS, max_size=12))
+def test_each_metric_is_what_its_column_says_whatever_the_grants(con: duckdb.DuckDBPyConnection, grants: list[Grant]) -> None:
+    check(con, grants)
 
 
 def test_grants_are_counted_not_the_years_that_had_one(con: duckdb.DuckDBPyConnection) -> None:
@@ -138,34 +160,18 @@ def test_the_averages_of_five_years_bear_their_own_names(con: duckdb.DuckDBPyCon
     assert row["annual_grants_change_rate"] == pytest.approx(1 + (3 - 1) / 5)
 
 
-def test_columns_are_filled_by_name_whatever_their_place(settings: Settings) -> None:
-    """The same query with its columns in the reverse order gives the same table: the original's INSERT would give another."""
-    project = settings.home.parent / "project"
-    shutil.copytree(
-        FOLDER, project / "data_products" / "movement_insights", ignore=shutil.ignore_patterns("__pycache__", "grantee_*", "grant_p*")
-    )
-    query = project / "data_products" / "movement_insights" / "grants_leadership_metrics.sql"
-    names = [column.name for column in REGISTRY.get(KEY).columns]
-    tables = []
-    for number, text in enumerate([query.read_text(), f"select {', '.join(reversed(names))} from ({query.read_text()})"]):
-        query.write_text(text)
-        registry, home = Registry.load(project), settings.model_copy(update={"home": settings.home / str(number), "project": project})
-        contract, lakehouse = registry.get(KEY), Lakehouse(home)
-        transform = read_transform(contract, registry)
-        assert transform is not None
-        _fill(lakehouse, registry)
-        staged = Derivation(contract, transform, lakehouse=lakehouse, registry=registry, settings=home).stage(run_id="run").staged
-        assert staged is not None
-        staged.commit()
-        tables.append(sorted(arrow_table(lakehouse.create(table_definition(contract))).to_pylist(), key=str))
-    assert tables[0] == tables[1] != []
-    assert list(tables[1][0]) == names
-
-
-def _fill(lakehouse: Lakehouse, registry: Registry) -> None:
-    contract = registry.get(INPUT)
-    sampler = RowSampler(contract, random.Random(4))
-    stage_append(lakehouse, table_definition(contract), sampler.table(sampler.rows(40)), Stamp(run_id="fill")).commit()
+def test_columns_are_filled_by_name_whatever_their_place(con: duckdb.DuckDBPyConnection) -> None:
+    """The same query with its columns in the reverse order fills the same columns: the original's INSERT would not."""
+    contract = REGISTRY.get(KEY)
+    transform, schema = read_transform(contract, REGISTRY), table_definition(contract).schema
+    assert transform is not None
+    fill(con, [Grant("KEN", 2012, 50_000, "Chapter"), Grant("KEN", 2017, 150_000), Grant("ARG", 2016, 7_000, per_head_constant=None)])
+    names = [column.name for column in contract.columns]
+    turned = replace(transform, text=f"select {', '.join(reversed(names))} from ({transform.text})")
+    rows = [
+        run_transform(con, one, {}, schema).read_all().sort_by([(name, "ascending") for name in names[:2]]) for one in (transform, turned)
+    ]
+    assert rows[0] == rows[1] and rows[0].num_rows == 8 and rows[1].column_names == names
 
 
 def test_annual_is_of_the_year_in_current_dollars_and_historical_of_all_years_in_constant_ones(con: duckdb.DuckDBPyConnection) -> None:
