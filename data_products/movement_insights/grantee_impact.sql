@@ -33,6 +33,7 @@ edited as (
         count(distinct user_name) as participants
     from edits
     group by country_code, year
+    having count(distinct user_name) >= 10
 ),
 
 read as (
@@ -59,8 +60,8 @@ select
     coalesce(granted.grants, 0) as grants,
     cast(coalesce(ceil(granted.grantees / 10.0) * 10, 0) as bigint) as grantees_ceil,
     cast(coalesce(granted.amount_usd, 0) as decimal(18, 2)) as amount_usd,
-    cast(case when edited.participants >= 10 then ceil(edited.participants / 10.0) * 10 end as bigint) as participants_ceil,
-    cast(case when edited.participants >= 10 then edited.edits end as bigint) as participant_edits,
+    cast(ceil(edited.participants / 10.0) * 10 as bigint) as participants_ceil,
+    cast(edited.edits as bigint) as participant_edits,
     cast(read.views as bigint) as views_ceil
 from places as place
 inner join movement_insights.country__current as country on country.iso_alpha3_code = place.country_code and not country.is_protected
