@@ -172,16 +172,24 @@ class Platform:
                 stage_append(self.lakehouse, definition, table, Stamp(run_id=str(uuid.uuid4()))).commit()
 
     def derive(self) -> None:
-        """Bring every product up to date, as its runs would; each check that would stop it must pass."""
-        for key, transform in transforms().items():
-            contract = registry().get(key)
-            parts: dict[str, Any] = {"lakehouse": self.lakehouse, "registry": registry(), "settings": self.settings, "con": self.con}
-            derived = Derivation(contract, transform, **parts).stage(run_id=str(uuid.uuid4()))
-            self.plans.setdefault(key, []).append(derived.plan)
-            if derived.staged is not None:
-                failed = [outcome for outcome in audit(self.con, derived.staged, contract) if not outcome.passed and outcome.check.blocking]
-                assert not failed, f"{key} would not be published: {failed}"
-                derived.staged.commit()
+        """Bring every product up to date, as its runs would; lives may break what only warns."""
+        for key, plan in derived(self.con, self.lakehouse, self.settings, blocking_only=True).items():
+            self.plans.setdefault(key, []).append(plan)
+
+
+def derived(con: duckdb.DuckDBPyConnection, lakehouse: Lakehouse, settings: Settings, *, blocking_only: bool = False) -> dict[str, str]:
+    """Derive, audit and commit every product in one session; each check, or each that would stop it, must pass. The plan of each."""
+    plans = {}
+    for key, transform in transforms().items():
+        contract = registry().get(key)
+        parts: dict[str, Any] = {"lakehouse": lakehouse, "registry": registry(), "settings": settings, "con": con}
+        found = Derivation(contract, transform, **parts).stage(run_id=str(uuid.uuid4()))
+        plans[key] = found.plan
+        if found.staged is not None:
+            failed = [one for one in audit(con, found.staged, contract) if not one.passed and (one.check.blocking or not blocking_only)]
+            assert not failed, f"{key} would not be published: {failed}"
+            found.staged.commit()
+    return plans
 
 
 def stored(lakehouse: Lakehouse, key: str) -> Rows:

@@ -11,29 +11,13 @@ from typing import Any
 
 import orjson
 
-from demo.histories import BLOCKS, PAGE_CHANGE, TAGS, USER_CHANGE, VISIBILITY, Event
+from demo.histories import Event
 from platform_resources.contracts.sources import Complete
+from platform_resources.engines.duck import connect
 from platform_resources.landing.landing import Landing
 from platform_resources.sourcing import source
+from tests.mediawiki.computed import STREAMS, derived
 from tests.products.conftest import World
-
-STREAMS = {
-    PAGE_CHANGE: "mediawiki/page_change",
-    VISIBILITY: "mediawiki/revision_visibility_change",
-    TAGS: "mediawiki/revision_tags_change",
-    BLOCKS: "mediawiki/user_blocks_change",
-    USER_CHANGE: "mediawiki/user_change",
-}
-CHAIN = (
-    "history_baseline",
-    "revision_state",
-    "page_history",
-    "revision_history",
-    "user_history",
-    "actor_name",
-    "history",
-    "history_reduced",
-)
 
 
 def tell(world: World, events: Iterable[tuple[str, Event]]) -> None:
@@ -66,9 +50,10 @@ def land_map(world: World, content: bytes, month: str = "2026-01") -> None:
     land(world, "mediawiki/project_namespace_map", {f"project_namespace_map/snapshot={month}/map.json.gz": content})
 
 
-def work(world: World, *, recompute: bool = False) -> dict[str, str]:
+def work(world: World) -> dict[str, str]:
     """Derive all of it; the plan of each product."""
-    return {name: world.derive(f"mediawiki/{name}", recompute=recompute) for name in CHAIN}
+    with connect(world.settings) as con:
+        return {key.removeprefix("mediawiki/"): plan for key, plan in derived(con, world.lakehouse, world.settings).items()}
 
 
 def rows(world: World, name: str) -> list[dict[str, Any]]:
