@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 POM = Path(__file__).parent.parent / "stack" / "spark.pom.xml"
 BATCH_ROWS = 10_000
 BATCHES_AT_ONCE = 8  # of the result in the driver's memory; 80,000 rows
+RESERVED = ("_partition", "_file", "_pos", "_deleted", "_spec_id")  # Iceberg's own in Spark: it refuses to read a column so named
 _EXTENSIONS = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
 
 _sessions: dict[Any, SparkSession] = {}
@@ -80,6 +81,8 @@ def launch_conf(settings: Settings) -> dict[str, str]:
         "spark.sql.decimalOperations.allowPrecisionLoss": "false",
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(BATCH_ROWS),
         "spark.sql.catalogImplementation": "in-memory",
+        # it asks for a table's statistics by a scan of all columns, which Iceberg refuses where one has a name of RESERVED
+        "spark.sql.optimizer.excludedRules": "org.apache.spark.sql.catalyst.optimizer.PushDownLeftSemiAntiJoin",
         # local disk of driver and executors, for shuffles and spilling
         "spark.local.dir": str(settings.home / "tmp" / "spark"),
         "spark.sql.warehouse.dir": str(settings.home / "tmp" / "spark-warehouse"),
@@ -236,11 +239,11 @@ def table_name(settings: Settings, identifier: str) -> str:
 
 
 def scan(session: SparkSession, settings: Settings, identifier: str, snapshot_id: int | None) -> DataFrame:
-    """The table at a snapshot, read by Spark itself."""
+    """The table at a snapshot, read by Spark itself; without the columns that have a name of RESERVED."""
     reader = session.read.format("iceberg")
     if snapshot_id is not None:
         reader = reader.option("versionAsOf", str(snapshot_id))
-    return reader.load(table_name(settings, identifier))
+    return reader.load(table_name(settings, identifier)).drop(*RESERVED)
 
 
 def scan_files(session: SparkSession, settings: Settings, identifier: str, snapshot_id: int, paths: Sequence[str]) -> DataFrame | None:
@@ -267,7 +270,7 @@ def scan_files(session: SparkSession, settings: Settings, identifier: str, snaps
     name = uuid.uuid4().hex
     _table_cache(jvm, session.sparkContext._gateway).add(name, table)  # noqa: SLF001
     jvm.org.apache.iceberg.spark.ScanTaskSetManager.get().stageTasks(table, name, tasks)
-    return session.read.format("iceberg").load(name)
+    return session.read.format("iceberg").load(name).drop(*RESERVED)
 
 
 def _table_cache(jvm: Any, gateway: Any) -> Any:
@@ -367,6 +370,6 @@ def require_readable(schema: Schema, identifier: str) -> None:
 
 
 def empty_frame(session: SparkSession, schema: Schema) -> DataFrame:
-    """A schema's columns and no rows."""
-    columns = ", ".join(f"`{one.name}` {spark_type(one.field_type)}" for one in schema.fields)
+    """A schema's columns, as `scan` gives them, and no rows."""
+    columns = ", ".join(f"`{one.name}` {spark_type(one.field_type)}" for one in schema.fields if one.name not in RESERVED)
     return session.createDataFrame([], columns)

@@ -19,7 +19,17 @@ from pyiceberg.types import NestedField
 
 from platform_resources.engines.duck import qualified_name
 from platform_resources.engines.inputs import PinnedInput
-from platform_resources.engines.spark import Spark, empty_frame, from_arrow, require_readable, scan, scan_files, spark_type, to_reader
+from platform_resources.engines.spark import (
+    RESERVED,
+    Spark,
+    empty_frame,
+    from_arrow,
+    require_readable,
+    scan,
+    scan_files,
+    spark_type,
+    to_reader,
+)
 from platform_resources.engines.transform import Transform
 from platform_resources.engines.transpiling import spark_quoted, to_spark
 from platform_resources.lakehouse.conforming import Conformer
@@ -67,12 +77,13 @@ def input_frame(con: duckdb.DuckDBPyConnection, spark: Spark, pinned: PinnedInpu
 
 
 def _as_contract(frame: DataFrame, schema: Schema) -> DataFrame:
-    """The contract's columns in its order; one that the table does not have yet is null."""
+    """The contract's columns in its order but for those of RESERVED; one that the table does not have yet is null."""
     have = set(frame.columns)
     return frame.selectExpr(
         *(
             spark_quoted(one.name) if one.name in have else f"CAST(NULL AS {spark_type(one.field_type)}) AS {spark_quoted(one.name)}"
             for one in schema.fields
+            if one.name not in RESERVED
         )
     )
 

@@ -19,6 +19,7 @@ from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.optimizer.annotate_types import TypeAnnotator, annotate_types
 from sqlglot.optimizer.qualify import qualify
 
+from platform_resources.engines.spark import RESERVED
 from platform_resources.engines.sql import parse_query
 from platform_resources.engines.tracing import function_name
 from platform_resources.engines.types import duck_type
@@ -475,6 +476,12 @@ def _samples(node: exp.Expr) -> _Fault | None:
     return "a sample is another one in each run", "Choose rows by a condition on their columns."
 
 
+def _reads(node: exp.Expr) -> _Fault | None:
+    if node.name not in RESERVED:
+        return None
+    return "Iceberg keeps that name for itself there and gives no such column", "Read another column, or let the product run on DuckDB."
+
+
 _RULES: Mapping[type[exp.Expr], Callable[[exp.Expr], _Fault | None]] = {
     exp.Div: _divides, exp.IntDiv: _whole_division, exp.Mod: _divides, exp.Cast: _casts, exp.TryCast: _casts,
     exp.Floor: _rounds_up_or_down, exp.Ceil: _rounds_up_or_down, exp.Round: _rounds, exp.Substring: _substring, exp.Left: _substring,
@@ -486,6 +493,7 @@ _RULES: Mapping[type[exp.Expr], Callable[[exp.Expr], _Fault | None]] = {
     exp.AnyValue: _any, exp.First: _any, exp.Last: _any, exp.ArrayAgg: _collects, exp.GroupConcat: _collects, exp.Unnest: _unnests,
     exp.TableSample: _samples, exp.In: _contains, exp.TimeToStr: _writes_time, exp.Select: _selects, exp.Join: _joins,
     exp.TableAlias: _names_columns, exp.Window: _windows, exp.WindowSpec: _frames, exp.Distinct: _distinguishes, exp.Interval: _spans,
+    exp.Column: _reads,
 }  # fmt: skip
 _REMEDIES: Mapping[str, str] = {
     "quantile_cont": "Compute it in Python, or let the product run on DuckDB.",
