@@ -15,9 +15,7 @@ with told as (
     union all
     select
         wiki_id, page.page_id, revision.rev_id, dt, 1, meta.dt, meta.id,
-        coalesce(revision.is_editor_visible, true),
-        coalesce(revision.is_comment_visible, true),
-        coalesce(revision.is_content_visible, true),
+        revision.is_editor_visible, revision.is_comment_visible, revision.is_content_visible,
         nullif(revision.rev_parent_id, 0), revision.rev_dt, coalesce(revision.is_minor_edit, false),
         revision.editor.user_id, revision.editor.user_text, coalesce(revision.comment, '')
     from mediawiki.page_content_change
@@ -32,23 +30,36 @@ with told as (
 ),
 
 ordered as (
+    -- An event that does not tell what may be seen leaves that as it was told last; of a revision it never was, all may be.
     select
         *,
         row_number() over by_time as n,
-        coalesce(
-            lag(user_is_visible) over by_time <> user_is_visible
-            or lag(comment_is_visible) over by_time <> comment_is_visible
-            or lag(content_is_visible) over by_time <> content_is_visible,
-            true
-        ) as is_turn,
+        coalesce(last_value(user_is_visible ignore nulls) over by_time, true) as shows_user,
+        coalesce(last_value(comment_is_visible ignore nulls) over by_time, true) as shows_comment,
+        coalesce(last_value(content_is_visible ignore nulls) over by_time, true) as shows_content,
         max(case when source = 0 then as_of end) over (partition by wiki_id, page_id) as dumped_at
     from told
     window by_time as (
         partition by wiki_id, page_id, revision_id
         order by
-            as_of, source, received nulls first, user_is_visible desc, comment_is_visible desc, content_is_visible desc,
+            as_of, source, received nulls first,
+            user_is_visible desc nulls first, comment_is_visible desc nulls first, content_is_visible desc nulls first,
             id nulls first, revision_dt, is_minor, parent_id, user_id, user_text, comment
+        rows between unbounded preceding and current row
     )
+),
+
+turned as (
+    select
+        *,
+        coalesce(
+            lag(shows_user) over by_time <> shows_user
+            or lag(shows_comment) over by_time <> shows_comment
+            or lag(shows_content) over by_time <> shows_content,
+            true
+        ) as is_turn
+    from ordered
+    window by_time as (partition by wiki_id, page_id, revision_id order by n)
 ),
 
 revisions as (
@@ -56,15 +67,15 @@ revisions as (
     -- is gone. A change of visibility alone makes no row.
     select
         wiki_id, page_id, revision_id,
-        arg_max({author: user_is_visible, comment: comment_is_visible, content: content_is_visible}, n) as visible,
+        arg_max({author: shows_user, comment: shows_comment, content: shows_content}, n) as visible,
         max(case when is_turn then as_of end) as turned_at,
         max(case when source < 2 then as_of end) as told_at,
         min(case when source < 2 then as_of end) as came_at,
         arg_min(case when source < 2 then source end, n) as came_by,
         arg_max(case when source < 2 then {parent: parent_id, dt: revision_dt, is_minor: is_minor} end, n) as saved,
-        arg_max(case when source < 2 and user_is_visible then {id: user_id, name: user_text} end, n) as author,
-        arg_max(case when source < 2 and comment_is_visible then comment end, n) as comment
-    from ordered
+        arg_max(case when source < 2 and user_is_visible is not false then {id: user_id, name: user_text} end, n) as author,
+        arg_max(case when source < 2 and comment_is_visible is not false then comment end, n) as comment
+    from turned
     group by wiki_id, page_id, revision_id
     having max(case when source < 2 then as_of end) >= coalesce(max(dumped_at), max(case when source < 2 then as_of end))
 ),

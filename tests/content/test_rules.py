@@ -175,6 +175,29 @@ def a_late_hiding_does_not_undo_the_showing_after_it(story: Story) -> Callable[[
 
 
 @case
+def an_event_that_does_not_tell_what_may_be_seen_shows_nothing_again(story: Story) -> Callable[[Seen], None]:
+    story.dump(revision(1, SECRET), revision(2))
+    story.turn(1, 1, shown=())
+    story.turn(1, 2, shown=())
+    story.turn(1, 3, shown=())
+    for number, text in ((1, SECRET), (2, ""), (3, "")):
+        event = story.change("undelete", 2, revision(number, text))
+        for part in ("editor", "comment", "content"):
+            del event["revision"][f"is_{part}_visible"]
+    story.late = True
+    story.turn(3, 2, shown=PARTS)
+    story.turn(3, 3, shown=PARTS)
+
+    def judge(seen: Seen) -> None:
+        assert hidden(seen[1]) and seen[1]["row_visibility_update_dt"] == at(1)
+        for number in (2, 3):  # of 3 that event alone told
+            assert (seen[number]["user_text"], seen[number]["revision_comment"]) == ("Ada", f"comment {number}")
+            assert (body(seen[number]), seen[number]["row_visibility_update_dt"]) == (f"text {number}", at(3))
+
+    return judge
+
+
+@case
 def of_two_changes_of_the_same_time_the_one_that_hides_holds(story: Story) -> Callable[[Seen], None]:
     numbers = range(1, 7)  # of each the ids of the two changes are in another order
     story.dump(*[revision(number, SECRET) for number in numbers])
