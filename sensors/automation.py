@@ -92,7 +92,8 @@ def _obstacle(instance: dg.DagsterInstance, product: Derivable, parts: Parts, no
     A product whose last run failed, and which is not behind all the same, had a mistake that is reverted: one run more, which changes
     nothing, lets the results of the published rows stand again and ends the incident.
     """
-    absent = [key for key in product.inputs if parts.lakehouse.table(key.replace("/", ".")) is None]
+    needed = (key for key in product.inputs if key not in product.contract.optional_inputs)
+    absent = [key for key in needed if parts.lakehouse.table(key.replace("/", ".")) is None]
     if absent:
         return f"waits for the first rows of {', '.join(absent)}."
     behind = product.is_behind()

@@ -193,6 +193,7 @@ class Contract:
     incremental_key: tuple[str, ...] = ()
     outlives_inputs: bool = False
     slow_inputs: tuple[str, ...] = ()
+    optional_inputs: tuple[str, ...] = ()
     merge_strategy: str = "auto"
     sequence: tuple[str, ...] = ()
     delete_marker: tuple[str, str | None] | None = None

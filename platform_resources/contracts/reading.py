@@ -162,6 +162,7 @@ def _compile(document: Mapping[str, Any], path: Path, domain: Domain, lines: Map
         incremental_key=custom.get("incrementalKey") or (primary_key if incremental == "key" else ()),
         outlives_inputs=custom.get("outlivesInputs", False),
         slow_inputs=custom.get("slowInputs", ()),
+        optional_inputs=custom.get("optionalInputs", ()),
         merge_strategy=custom.get("mergeStrategy", "auto"),
         sequence=custom.get("sequence", ()),
         delete_marker=custom.get("deleteMarker"),

@@ -44,7 +44,7 @@ def check_transform(contract: Contract, registry: Registry) -> list[Problem]:
         return [error.problem()]
     if transform is None:
         return []
-    if problems := _unfit_slow_inputs(transform, contract, registry):
+    if problems := [*_unfit_slow_inputs(transform, contract, registry), *_unfit_optional_inputs(transform, contract, registry)]:
         return problems
     if contract.publication is not None:
         from platform_resources.engines.export_query import check_export
@@ -79,6 +79,24 @@ def _unfit_slow_inputs(transform: Transform, contract: Contract, registry: Regis
             1,
             "contract-slow-inputs",
             f"The slowInputs of {contract.key} name products {said}.",
+            f"Name some of {', '.join(transform.inputs)}, as domain/product, or remove the custom property.",
+        )
+    ]
+
+
+def _unfit_optional_inputs(transform: Transform, contract: Contract, registry: Registry) -> list[Problem]:
+    """What is no input, or all inputs: nothing would be left whose first rows start the product."""
+    optional = set(contract.optional_inputs)
+    strange = sorted(optional - set(transform.inputs))
+    if not strange and not (optional and optional == set(transform.inputs)):
+        return []
+    said = f"which are no inputs of it: {', '.join(strange)}" if strange else "which are all it has, so none would start it"
+    return [
+        Problem(
+            shown_path(contract.path, registry),
+            1,
+            "contract-optional-inputs",
+            f"The optionalInputs of {contract.key} name products {said}.",
             f"Name some of {', '.join(transform.inputs)}, as domain/product, or remove the custom property.",
         )
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,14 @@ def test_a_product_waits_for_an_input_that_was_never_materialised(instance: dg.D
     count, reason = propose(instance, settings, Product(parts))
     assert count == 0
     assert reason == f"{REVENUE}: waits for the first rows of {ORDER}."
+
+
+def test_a_product_does_not_wait_for_an_optional_input(instance: dg.DagsterInstance, settings: Settings, parts: Parts) -> None:
+    product = Product(parts)
+    product.inputs = [ORDER, "shop/refund"]
+    assert propose(instance, settings, product, "shop.order")[0] == 0
+    product.contract = replace(product.contract, optional_inputs=("shop/refund",))
+    assert propose(instance, settings, product, "shop.order")[0] == 1
 
 
 def test_a_product_that_is_behind_runs_once_per_frequency(instance: dg.DagsterInstance, settings: Settings, parts: Parts) -> None:

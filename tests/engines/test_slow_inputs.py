@@ -1,4 +1,4 @@
-"""A product that begins from a monthly dump is as new as its events: an input declared slow does not hold the watermark back."""
+"""A product that begins from a monthly dump: declared slow, the dump does not hold the watermark back; optional, it is not waited for."""
 
 from __future__ import annotations
 
@@ -58,3 +58,23 @@ def test_what_is_no_input_or_all_of_them_is_refused(slow: str, said: str, shop: 
     [problem] = shop.problems()
     assert problem.code == "contract-slow-inputs" and said in problem.message and "shop/orders, shop/rates" in problem.remedy
     assert problem.file.endswith("totals.yaml")
+
+
+def test_an_optional_input_is_taken_in_when_it_comes(shop: Any, an_order: Any) -> None:
+    more = "{property: incrementalKey, value: [shop]}, {property: optionalInputs, value: [shop/rates]}"
+    shop.totals(JOINED, incremental="key", more=more)
+    assert shop.problems() == []
+    shop.put("orders", an_order(1, "a"))
+    shop.derive()
+    assert not shop.derivation().is_behind()
+    stage_empty(shop.lakehouse, table_definition(shop.contract("rates")), Stamp(run_id="rates")).commit()
+    assert shop.derivation().is_behind()
+
+
+@pytest.mark.parametrize(("optional", "said"), [("shop/prices", "no inputs of it: shop/prices"), ("shop/orders, shop/rates", "all it has")])
+def test_what_is_no_input_or_all_of_them_cannot_be_optional(optional: str, said: str, shop: Any) -> None:
+    shop.totals(
+        JOINED, incremental="key", more=f"{{property: incrementalKey, value: [shop]}}, {{property: optionalInputs, value: [{optional}]}}"
+    )
+    [problem] = shop.problems()
+    assert problem.code == "contract-optional-inputs" and said in problem.message and "shop/orders, shop/rates" in problem.remedy
