@@ -63,6 +63,8 @@ bench: install  ## ratios against the limit and the peers, printed as tables
 	@$(BIN)/python -m bench.landing
 	@$(BIN)/python -m bench.dumps
 	@$(BIN)/python -m bench.tables
+	@$(BIN)/python -m bench.pageviews
+	@$(BIN)/python -m bench.history
 
 clean:  ## remove the environment, caches and local state
 	rm -rf $(VENV) .sdp *.egg-info build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from bench.pageviews import CHAIN
+from bench.pageviews import PRODUCTS
 from demo.webrequests import STREAM, View, generate
 from platform_resources.config import SOURCE_ROOT
 from platform_resources.contracts.iceberg import table_definition
@@ -34,7 +34,7 @@ def read(world_of: Callable[[Path], World]) -> tuple[World, list[View]]:  # noqa
         report = world.produce(STREAM, [line for line, _ in half])
         assert (report.accepted, report.refusals) == (len(half), [])
         world.ingest("traffic/webrequest")
-        for product in CHAIN:
+        for product in PRODUCTS:
             world.derive(f"traffic/{product}")
     return world, [view for _, view in made if view is not None]
 
