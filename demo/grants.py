@@ -13,6 +13,7 @@ import argparse
 import csv
 import json
 import random
+import signal
 import sys
 import threading
 import time
@@ -563,6 +564,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     records = generate(given.grants, seed=given.seed, totals=read_totals(given.totals) if given.totals else None)
     with FluxxServer(records, given.token, given.port) as server:
         print(f"{len(records)} requests at http://127.0.0.1:{server.port}{PATH}", flush=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends it as Ctrl-C does, also where a shell ignores signals
         with suppress(KeyboardInterrupt):
             threading.Event().wait()
     return 0
