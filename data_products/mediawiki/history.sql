@@ -123,7 +123,11 @@ judged as (
         not coalesce(list_contains(events.revision_deleted_parts, 'user'), false)
             and not coalesce(actors.event_user_is_hidden, false) as is_shown,
         is_shown and (events.event_user_id is not null or events.event_user_text_historical is not null) as is_known,
-        greatest(events.row_update_dt, actors.row_update_dt) as updated_at
+        -- a row that hides who did it does not tell when that account changed
+        greatest(
+            events.row_update_dt,
+            case when not coalesce(list_contains(events.revision_deleted_parts, 'user'), false) then actors.row_update_dt end
+        ) as updated_at
     from events
     left join mediawiki.actor_name as actors
         on actors.wiki_id = events.wiki_id and actors.event_entity = events.event_entity and actors.event_key = events.event_key

@@ -207,7 +207,7 @@ def test_two_wikis_with_one_host_have_pages_and_editors_of_their_own(bare: Bare)
 
 
 @pytest.mark.storm
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(life=acts(), seed=SEEDS)
 def test_history_is_what_plain_python_says_of_many_lives(bare: Bare, life: list[Act], seed: int) -> None:
     check_bare(bare, life, seed)
