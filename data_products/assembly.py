@@ -13,10 +13,10 @@ from typing import Any
 
 import dagster as dg
 
-from data_products.derived_assets import IO_MANAGER, DerivedProduct, derived_asset, refusing_asset
+from data_products.derived_assets import IO_MANAGER, DerivedProduct, TransformedProduct, derived_asset, refusing_asset
 from data_products.landed_assets import landed_assets
 from data_products.maintenance_assets import maintenance_assets
-from data_products.published_assets import PublishedProduct, published_assets
+from data_products.published_assets import published_assets
 from data_products.stream_assets import stream_assets
 from io_managers.iceberg import IcebergIOManager
 from io_managers.spark import SPARK, SparkResource
@@ -100,7 +100,7 @@ class _Location:
     """The contracts of one domain, by what becomes of them."""
 
     derived: list[DerivedProduct] = field(default_factory=list)
-    published: list[PublishedProduct] = field(default_factory=list)
+    published: list[TransformedProduct] = field(default_factory=list)
     faulty: list[tuple[Contract, PlatformError]] = field(default_factory=list)
     others: list[Contract] = field(default_factory=list)
 
@@ -136,7 +136,7 @@ def _place(contract: Contract, parts: Parts, location: _Location) -> list[Proble
     except PlatformError as error:
         found = [error.problem()]
     if transform is not None and not found and contract.publication is not None:
-        location.published.append(PublishedProduct(contract, transform, parts))
+        location.published.append(TransformedProduct(contract, transform, parts))
         return []
     if transform is not None and not found:
         location.derived.append(DerivedProduct(contract, transform, parts))
@@ -163,7 +163,7 @@ def _with_cause(contract: Contract, problem: Problem, registry: Registry) -> Pla
     return PlatformError(problem.code, said, "" if causes else problem.remedy, file=problem.file or None, line=problem.line)
 
 
-def _foreign_inputs(domain: str, products: Sequence[DerivedProduct | PublishedProduct], registry: Registry) -> list[dg.AssetSpec]:
+def _foreign_inputs(domain: str, products: Sequence[TransformedProduct], registry: Registry) -> list[dg.AssetSpec]:
     """Inputs from other locations as loadable assets: a bare key would fail at load where an input is to be loaded through it."""
     keys = sorted({key for product in products for key in product.inputs if key.partition("/")[0] != domain})
     return [dg.AssetSpec(asset_key_parts(key), group_name=registry.get(key).domain).with_io_manager_key(IO_MANAGER) for key in keys]

@@ -37,7 +37,7 @@ class TransformConfig(dg.Config):
 
 
 @dataclass(frozen=True)
-class DerivedProduct:
+class TransformedProduct:
     """A contract with its transform, over the parts of this instance."""
 
     contract: Contract
@@ -53,6 +53,11 @@ class DerivedProduct:
     def code_version(self) -> str:
         """Changes when the transform or what the contract says about the table changes."""
         return code_version(self.contract.fingerprint, self.transform.code_version)
+
+
+@dataclass(frozen=True)
+class DerivedProduct(TransformedProduct):
+    """A product whose transform gives its table's rows."""
 
     def derivation_on(self, spark: Spark) -> Derivation:
         """The engine's view of the product, with the Spark that a run is given."""

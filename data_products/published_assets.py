@@ -5,21 +5,17 @@ What becomes of a slice is `platform_resources.serving`'s; here are its life as 
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
 from data_products.check_results import check_evaluations
-from data_products.derived_assets import told_to_users
+from data_products.derived_assets import TransformedProduct, told_to_users
 from data_products.stream_assets import stopping_on_signals, tell_commit
 from io_managers.iceberg import refusal
-from platform_resources.contracts.model import Contract
 from platform_resources.contracts.specs import asset_check_specs, asset_spec, partitions_of
-from platform_resources.engines.transform import Transform
 from platform_resources.locks import hold
-from platform_resources.parts import Parts
-from platform_resources.runs import asset_key_parts, code_version, run_lock, table_pool, transform_op
+from platform_resources.runs import asset_key_parts, run_lock, table_pool, transform_op
 from platform_resources.serving.publishing import Blocked, DumpFile, Published, Publishing, Stopped
 
 
@@ -30,31 +26,12 @@ class PublishConfig(dg.Config):
     """Begin from the inputs as they are now, also where an earlier run left part of a slice."""
 
 
-@dataclass(frozen=True)
-class PublishedProduct:
-    """A contract that publishes, with its query, over the parts of this instance."""
-
-    contract: Contract
-    transform: Transform
-    parts: Parts
-
-    @property
-    def inputs(self) -> Sequence[str]:
-        """Keys of the products it reads."""
-        return self.transform.inputs
-
-    @property
-    def code_version(self) -> str:
-        """Changes when the query or what the contract says of the files changes."""
-        return code_version(self.contract.fingerprint, self.transform.code_version)
-
-
-def published_assets(products: Sequence[PublishedProduct]) -> list[dg.AssetsDefinition]:
+def published_assets(products: Sequence[TransformedProduct]) -> list[dg.AssetsDefinition]:
     """One partitioned asset for each product; one run takes any range of its slices."""
     return [_published_asset(product) for product in products]
 
 
-def _published_asset(product: PublishedProduct) -> dg.AssetsDefinition:
+def _published_asset(product: TransformedProduct) -> dg.AssetsDefinition:
     contract, parts = product.contract, product.parts
     publishes = contract.publication.kind if contract.publication is not None else ""
 
@@ -83,7 +60,7 @@ def _published_asset(product: PublishedProduct) -> dg.AssetsDefinition:
     return _publish
 
 
-def _run(context: dg.AssetExecutionContext, product: PublishedProduct, config: PublishConfig, keys: Sequence[str]) -> None:
+def _run(context: dg.AssetExecutionContext, product: TransformedProduct, config: PublishConfig, keys: Sequence[str]) -> None:
     contract, parts, stop = product.contract, product.parts, threading.Event()
 
     def tell(file: DumpFile) -> None:
@@ -116,7 +93,7 @@ def _run(context: dg.AssetExecutionContext, product: PublishedProduct, config: P
                 _tell(context, product, published)
 
 
-def _tell(context: dg.AssetExecutionContext, product: PublishedProduct, published: Published) -> None:
+def _tell(context: dg.AssetExecutionContext, product: TransformedProduct, published: Published) -> None:
     """Log the slice as a materialisation, and its checks."""
     files = published.files
     facts: dict[str, Any] = {

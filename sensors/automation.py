@@ -13,59 +13,38 @@ from typing import Protocol
 
 import dagster as dg
 
-from platform_resources.contracts.model import Contract
 from platform_resources.errors import PlatformError
 from platform_resources.parts import Parts
 from platform_resources.runs import CODE_TAG, run_lock, transform_tag, transform_tags
 from sensors.liveness import active_work, history, keys_of, last_failed, lock_holders, seconds, transform_failed
+from sensors.proposing import Proposal, Transformed, proposing_sensor
 
 INTERVAL_SECONDS = 5
 
 
-class Derivable(Protocol):
+class Derivable(Transformed, Protocol):
     """A derived product as automation sees it."""
-
-    @property
-    def contract(self) -> Contract:
-        """Its contract."""
-
-    @property
-    def inputs(self) -> Sequence[str]:
-        """Keys of the products it reads."""
-
-    @property
-    def code_version(self) -> str:
-        """Changes with its transform and its contract."""
 
     def is_behind(self) -> bool:
         """Whether an input has a snapshot that its own position does not cover."""
 
 
 def automation_sensor(domain: str, products: Sequence[Derivable], parts: Parts) -> dg.SensorDefinition:
-    """The sensor of one location's derived products, running by default."""
-
-    @dg.sensor(
-        name=f"{domain}_automation",
-        target=dg.AssetSelection.assets(*keys_of(product.contract.key for product in products)),
-        minimum_interval_seconds=INTERVAL_SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+    """The sensor of one location's derived products."""
+    return proposing_sensor(
+        domain,
+        "automation",
+        (product.contract.key for product in products),
+        lambda instance: propose_transforms(instance, products, parts),
         description="Computes a product when an input has a snapshot that the product's own position does not cover.",
-        tags={"sdp/domain": domain},
+        idle="Every product has seen all of its inputs.",
+        every=INTERVAL_SECONDS,
     )
-    def _automation(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        requests, reasons = propose_transforms(context.instance, products, parts)
-        for reason in reasons if requests else ():  # without a run they are the reason that the tick shows
-            context.log.info(reason)
-        return dg.SensorResult(
-            run_requests=requests, skip_reason=None if requests else " ".join(reasons) or "Every product has seen all of its inputs."
-        )
-
-    return _automation
 
 
 def propose_transforms(
     instance: dg.DagsterInstance, products: Sequence[Derivable], parts: Parts, *, now: Callable[[], float] = time.time
-) -> tuple[list[dg.RunRequest], list[str]]:
+) -> Proposal:
     """One run for each product that is behind and may start, and one sentence for each that has to wait."""
     keys = [product.contract.key for product in products]
     working = {key for work in active_work(instance, keys, parts.settings) for key in work.products}

@@ -20,6 +20,7 @@ from platform_resources.landing.pending import Outlook, outlook
 from platform_resources.parts import Parts
 from platform_resources.runs import drain_lock, drain_tag, land_config, land_tags
 from sensors.liveness import active_work, drain_failed, history, keys_of, lock_holders, seconds
+from sensors.proposing import Proposal, proposing_sensor
 
 INTERVAL_SECONDS = 15
 
@@ -30,27 +31,17 @@ def outlook_of(contract: Contract, parts: Parts) -> Outlook:
 
 
 def landing_sensor(domain: str, contracts: Sequence[Contract], parts: Parts) -> dg.SensorDefinition:
-    """The sensor of one location's landed products, running by default."""
+    """The sensor of one location's landed products."""
     looked: dict[str, float] = {}
-
-    @dg.sensor(
-        name=f"{domain}_landing",
-        # Not `target`: that makes one job of all, which Dagster refuses where slices differ.
-        asset_selection=dg.AssetSelection.assets(*keys_of(contract.key for contract in contracts)),
-        minimum_interval_seconds=INTERVAL_SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+    return proposing_sensor(
+        domain,
+        "landing",
+        (contract.key for contract in contracts),
+        lambda instance: propose_landings(instance, contracts, parts, looked=looked),
         description="Lands what a source has and the table has not: new and changed files, snapshots due, what is behind a cursor.",
-        tags={"sdp/domain": domain},
+        idle="Everything that is there has landed.",
+        every=INTERVAL_SECONDS,
     )
-    def _landing(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        requests, reasons = propose_landings(context.instance, contracts, parts, looked=looked)
-        for reason in reasons if requests else ():  # without a run they are the reason that the tick shows
-            context.log.info(reason)
-        return dg.SensorResult(
-            run_requests=requests, skip_reason=None if requests else " ".join(reasons) or "Everything that is there has landed."
-        )
-
-    return _landing
 
 
 def propose_landings(
@@ -61,7 +52,7 @@ def propose_landings(
     looked: dict[str, float] | None = None,
     look: Callable[[Contract, Parts], Outlook] = outlook_of,
     now: Callable[[], float] = time.time,
-) -> tuple[list[dg.RunRequest], list[str]]:
+) -> Proposal:
     """One run for each product with something to land, and one sentence for each that has to wait or cannot be looked at.
 
     `looked` keeps when each database and API was looked at last: another team's server is asked once per `frequency`, not at every tick.

@@ -1,4 +1,4 @@
-"""Which runs are really at work, and how long a failing product waits: what both sensors ask before they start a run.
+"""Which runs are really at work, and how long a failing product waits: what sensors ask before they start a run.
 
 A run record says what somebody intended; the lock on this machine says who is alive. Where both disagree for long enough, the
 run is dead and is told so, for a record left at STARTED would hold its product for ever.

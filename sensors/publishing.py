@@ -8,62 +8,37 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
 
 import dagster as dg
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from platform_resources.contracts.model import Contract
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.stamp import read_watermark
 from platform_resources.parts import Parts
 from platform_resources.runs import CODE_TAG, publish_config, run_lock, transform_tag, transform_tags
 from platform_resources.serving.publishing import due
 from sensors.liveness import active_work, history, keys_of, lock_holders, seconds, transform_failed
+from sensors.proposing import Proposal, Transformed, proposing_sensor
 
 INTERVAL_SECONDS = 60
 
 
-class Publishable(Protocol):
-    """A product that publishes as the sensor sees it."""
-
-    @property
-    def contract(self) -> Contract:
-        """Its contract."""
-
-    @property
-    def inputs(self) -> Sequence[str]:
-        """Keys of the products it reads."""
-
-    @property
-    def code_version(self) -> str:
-        """Changes with its query and its contract."""
-
-
-def publishing_sensor(domain: str, products: Sequence[Publishable], parts: Parts) -> dg.SensorDefinition:
-    """The sensor of one location's publications, running by default."""
-
-    @dg.sensor(
-        name=f"{domain}_publishing",
-        # Not `target`: that makes one job of all, which Dagster refuses where slices differ.
-        asset_selection=dg.AssetSelection.assets(*keys_of(product.contract.key for product in products)),
-        minimum_interval_seconds=INTERVAL_SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+def publishing_sensor(domain: str, products: Sequence[Transformed], parts: Parts) -> dg.SensorDefinition:
+    """The sensor of one location's publications."""
+    return proposing_sensor(
+        domain,
+        "publishing",
+        (product.contract.key for product in products),
+        lambda instance: propose_publications(instance, products, parts),
         description="Publishes the newest dump of a product when its date has come and its inputs are complete up to it.",
-        tags={"sdp/domain": domain},
+        idle="Every dump is published.",
+        every=INTERVAL_SECONDS,
     )
-    def _publishing(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        requests, reasons = propose_publications(context.instance, products, parts)
-        for reason in reasons if requests else ():  # without a run they are the reason that the tick shows
-            context.log.info(reason)
-        return dg.SensorResult(run_requests=requests, skip_reason=None if requests else " ".join(reasons) or "Every dump is published.")
-
-    return _publishing
 
 
 def propose_publications(
-    instance: dg.DagsterInstance, products: Sequence[Publishable], parts: Parts, *, now: Callable[[], float] = time.time
-) -> tuple[list[dg.RunRequest], list[str]]:
+    instance: dg.DagsterInstance, products: Sequence[Transformed], parts: Parts, *, now: Callable[[], float] = time.time
+) -> Proposal:
     """One run for each product whose newest dump is due, and one sentence for each that has to wait."""
     keys = [product.contract.key for product in products]
     working = {key for work in active_work(instance, keys, parts.settings) for key in work.products}
@@ -97,7 +72,7 @@ def propose_publications(
     return requests, reasons
 
 
-def _obstacle(instance: dg.DagsterInstance, product: Publishable, parts: Parts, slice_key: str, now: float) -> str | None:
+def _obstacle(instance: dg.DagsterInstance, product: Transformed, parts: Parts, slice_key: str, now: float) -> str | None:
     """Why the dump is not made now, a sentence; None when it may be."""
     publication = product.contract.publication
     start = publication.slices.at(slice_key) if publication is not None else datetime.fromtimestamp(now, UTC)

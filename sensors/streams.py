@@ -19,6 +19,7 @@ from platform_resources.parts import Parts
 from platform_resources.runs import drain_lock, drain_tag, drain_tags
 from platform_resources.streams.lagging import lag
 from sensors.liveness import active_work, drain_failed, history, keys_of, lock_holders, seconds
+from sensors.proposing import Proposal, proposing_sensor
 
 INTERVAL_SECONDS = 5
 
@@ -45,25 +46,16 @@ def need_of(contract: Contract, parts: Parts) -> Need:
 
 
 def stream_sensor(domain: str, contracts: Sequence[Contract], parts: Parts) -> dg.SensorDefinition:
-    """The sensor of one location's streams, running by default."""
-
-    @dg.sensor(
-        name=f"{domain}_streams",
-        target=dg.AssetSelection.assets(*keys_of(contract.key for contract in contracts)),
-        minimum_interval_seconds=INTERVAL_SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+    """The sensor of one location's streams."""
+    return proposing_sensor(
+        domain,
+        "streams",
+        (contract.key for contract in contracts),
+        lambda instance: propose_drains(instance, domain, contracts, parts),
         description="Starts a drain when events wait on the log, or when an idle stream owes a heartbeat, and nobody drains.",
-        tags={"sdp/domain": domain},
+        idle="Every stream is drained to its end.",
+        every=INTERVAL_SECONDS,
     )
-    def _streams(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        requests, reasons = propose_drains(context.instance, domain, contracts, parts)
-        for reason in reasons if requests else ():  # without a run they are the reason that the tick shows
-            context.log.info(reason)
-        return dg.SensorResult(
-            run_requests=requests, skip_reason=None if requests else " ".join(reasons) or "Every stream is drained to its end."
-        )
-
-    return _streams
 
 
 def propose_drains(
@@ -74,7 +66,7 @@ def propose_drains(
     *,
     need: Callable[[Contract, Parts], Need] = need_of,
     now: Callable[[], float] = time.time,
-) -> tuple[list[dg.RunRequest], list[str]]:
+) -> Proposal:
     """Runs to start, and one sentence for each stream that has to wait or cannot be looked at."""
     keys = [contract.key for contract in contracts]
     working = {key: work.run_id for work in active_work(instance, keys, parts.settings) for key in work.products}
