@@ -27,6 +27,12 @@ with told as (
         null, null, null, null, null, null
     from mediawiki.revision_visibility_change
     where coalesce(meta.domain, '') <> 'canary'
+    union all
+    select
+        wiki_id, page_id, revision_id, dt, 2, dt, event_id,
+        user_is_visible, revision_comment_is_visible, revision_content_is_visible,
+        null, null, null, null, null, null
+    from content.visibility_elsewhere
 ),
 
 ordered as (

@@ -26,11 +26,11 @@ def test_every_revision_is_as_its_wiki_has_it(seed: int, world_of: Callable[[Pat
     world, made = world_of(SOURCE_ROOT), generate(240, seed=seed)
     half = len(made.changes) // 2
     tell(world, changes=made.changes[:half])
-    assert work(world) == ["full", "full"]
+    assert set(work(world)) == {"full"}
     tell(world, dumps=made.dumps)
     work(world)
     tell(world, changes=made.changes[half:], visibility=made.visibility)
-    assert work(world) == ["key", "key"]
+    assert set(work(world)) == {"key"}
     expected = sorted(made.rows, key=lambda row: (row["wiki_id"], row["page_id"], row["revision_id"]))
     found = rows(world, "history")
     assert [row["revision_id"] for row in found] == [row["revision_id"] for row in expected]

@@ -18,7 +18,7 @@ from platform_resources.landing.reports import LandingReport
 from platform_resources.sourcing import source
 from tests.products.conftest import World
 
-MADE = ("history", "current")
+MADE = ("visibility_elsewhere", "history", "current")
 INPUTS = ("content/pages_dump", "mediawiki/page_content_change", "mediawiki/revision_visibility_change")
 
 
