@@ -65,9 +65,7 @@ def land(settings: Settings, contract: Contract, *, partition: str | None, again
             return _answer(settings, contract, Outcome("", "success"), skip)
         tags |= {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
     elif partition is not None:
-        from platform_resources.landing.pending import partition_keys
-
-        partition_keys(contract, partition)
+        contract.slice_keys(partition)  # which has none, and says so
     config = land_config(contract.key, again=partition is not None, aside=again, retry=True, skip_checks=skip)
     with progress(f"landing {contract.key}"):
         outcome = execute(settings, contract, tags=tags, config=config)
@@ -86,10 +84,10 @@ def _answer(settings: Settings, contract: Contract, outcome: Outcome, skip: Sequ
 def _keys(settings: Settings, contract: Contract, partition: str | None, *, again: bool) -> list[str]:
     from platform_resources.lakehouse.catalog import Lakehouse
     from platform_resources.landing.opening import open_source
-    from platform_resources.landing.pending import landed_of, partition_keys, units
+    from platform_resources.landing.pending import landed_of, units
 
     if partition is not None:
-        return partition_keys(contract, partition)
+        return contract.slice_keys(partition)
     lakehouse = Lakehouse(settings)
     aside = lakehouse.table(contract.quarantine_identifier) if again else None
     landed = landed_of(contract, lakehouse.table(contract.identifier), aside=aside)

@@ -45,11 +45,10 @@ def publish(settings: Settings, contract: Contract, *, partition: str | None, an
     """
     from platform_resources.cli.foreground import Outcome, execute
     from platform_resources.lakehouse.catalog import Lakehouse
-    from platform_resources.landing.pending import partition_keys
     from platform_resources.serving.publishing import due, start_of
 
     if partition is not None:
-        keys = partition_keys(contract, partition)
+        keys = contract.slice_keys(partition)
         for key in keys:  # before a run is made of it, whose failure would be mailed
             start_of(contract, key, datetime.now(UTC))
     else:

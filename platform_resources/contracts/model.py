@@ -253,6 +253,26 @@ class Contract:
             return self.publication.slices
         return self.source.slices if self.source is not None else None
 
+    def slice_keys(self, text: str) -> list[str]:
+        """The slices that a person names: `2026-01-01`, or `2026-01-01..2026-01-31`.
+
+        Raises:
+            PlatformError: `partition-unknown`.
+        """
+        slices = self.slices
+        if slices is None:
+            said, remedy = f"{self.key} has no slices, so {text!r} names none.", "Leave the partition out."
+            raise PlatformError("partition-unknown", said, remedy, file=self.path)
+        first, dots, last = text.partition("..")
+        try:
+            return slices.between(first.strip(), (last if dots else first).strip())
+        except ValueError as reason:
+            raise PlatformError(
+                "partition-unknown",
+                f"The partition {text!r} of {self.key} {reason}.",
+                f"Write e.g. {slices.key(slices.start)}, or {slices.key(slices.start)}..{slices.key(slices.end(slices.start))}.",
+            ) from None
+
     @property
     def event_title(self) -> str:
         """The title in the event schema's `$id`: the stream's declared schemaTitle, else `domain/name`."""

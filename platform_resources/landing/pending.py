@@ -143,25 +143,3 @@ def idle_due(contract: Contract, table: Table | None, now: datetime) -> bool:
     if not tells_idleness(contract) or contract.sla.latency is None or table is None:
         return False
     return heartbeat_due(contract, last_commit(table), now)
-
-
-def partition_keys(contract: Contract, text: str) -> list[str]:
-    """The slices that a person names: `2026-01-01`, or `2026-01-01..2026-01-31`.
-
-    Raises:
-        PlatformError: `partition-unknown`.
-    """
-    slices = contract.slices
-    if slices is None:
-        raise PlatformError(
-            "partition-unknown", f"{contract.key} has no slices, so {text!r} names none.", "Leave the partition out.", file=contract.path
-        )
-    first, dots, last = text.partition("..")
-    try:
-        return slices.between(first.strip(), (last if dots else first).strip())
-    except ValueError as reason:
-        raise PlatformError(
-            "partition-unknown",
-            f"The partition {text!r} of {contract.key} {reason}.",
-            f"Write e.g. {slices.key(slices.start)}, or {slices.key(slices.start)}..{slices.key(slices.end(slices.start))}.",
-        ) from None

@@ -15,7 +15,7 @@ from platform_resources.contracts.reading import read_contract
 from platform_resources.contracts.slices import Slices, cadence_of, placeholders
 from platform_resources.errors import PlatformError
 from platform_resources.lakehouse.catalog import Lakehouse
-from platform_resources.landing.pending import outlook, partition_keys
+from platform_resources.landing.pending import outlook
 from tests.landing.drops import BAD, BROKEN, SLICED, Shop
 
 VALIDITY = {**SLICED, "custom": "{property: validity, value: true}"}
@@ -69,7 +69,7 @@ def test_asked_for_slices_land_again_and_absent_ones_are_named(shop: Shop) -> No
     shop.files.update({f"2026-01-0{day}/a.csv": [(day, "new")] for day in (1, 2, 4)})
     shop.land()
     shop.drops.reads.clear()
-    report = shop.land(keys=partition_keys(shop.contract, "2026-01-02..2026-01-04"), again=True)
+    report = shop.land(keys=shop.contract.slice_keys("2026-01-02..2026-01-04"), again=True)
     assert (report.slices, report.absent, shop.drops.reads) == (
         ["2026-01-02", "2026-01-04"],
         ["2026-01-03"],
@@ -137,7 +137,7 @@ def test_a_dated_path_tells_its_cadence() -> None:
 def test_a_partition_that_is_none_is_refused_with_an_example(shop: Shop, text: str) -> None:
     shop.define(**SLICED)
     with pytest.raises(PlatformError) as caught:
-        partition_keys(shop.contract, text)
+        shop.contract.slice_keys(text)
     assert caught.value.code == "partition-unknown"
     assert "2026-01-01..2026-01-02" in caught.value.remedy
 
