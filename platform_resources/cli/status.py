@@ -29,7 +29,8 @@ IDLENESS = (
     "event, a drain says that the stream is idle, and the lag falls."
 )
 _TOLD_BY_THE_TABLE = (
-    "rows", "snapshot_id", "last_event_time", "watermark", "lag_events", "lag_seconds", "promised_seconds", "fresh", "blocked_until",
+    "rows", "snapshot_id", "last_event_time", "watermark", "quarantined_rows", "lag_events", "lag_seconds", "promised_seconds", "fresh",
+    "blocked_until",
 )  # fmt: skip
 
 
@@ -41,7 +42,8 @@ def status_command(products: tuple[str, ...], as_json: bool) -> None:
 
     The watermark is the time up to which the data is complete; lag_seconds is the wall clock minus it. lag_events are the events on the
     log, the deliveries of the source, or the changed rows of the inputs, that the product has not taken in yet. promised_seconds is the
-    latency of its contract, and fresh whether the lag keeps it; null where nothing is promised or nothing is there. A check that has
+    latency of its contract, and fresh whether the lag keeps it; null where nothing is promised or nothing is there. quarantined_rows are
+    what was put aside of a stream or a source; null where nothing can be. A check that has
     not run yet has "passed": null; skipped_checks are those that the newest rows were published past.
     """
     settings = load_settings()
@@ -97,6 +99,7 @@ def _data(contract: Contract, parts: Parts, inputs: Sequence[str]) -> dict[str, 
         "snapshot_id": head.snapshot_id if head is not None else None,
         "last_event_time": last_event_time(table, contract, parts.settings) if table is not None else None,
         "watermark": watermark,
+        "quarantined_rows": _quarantined(contract, parts),
         "skipped_checks": skipped_checks(table) if table is not None else [],
     }
     events, blocked_until = _waiting(contract, table, inputs, parts)
@@ -105,6 +108,13 @@ def _data(contract: Contract, parts: Parts, inputs: Sequence[str]) -> dict[str, 
     fresh = None if seconds is None or promised is None else seconds <= promised
     lags = {"lag_events": events, "lag_seconds": seconds, "promised_seconds": promised, "fresh": fresh}
     return {**facts, **lags, "blocked_until": blocked_until, "error": None}
+
+
+def _quarantined(contract: Contract, parts: Parts) -> int | None:
+    if not (contract.is_stream or contract.lands):
+        return None
+    aside = read_table(parts.lakehouse, contract.quarantine_identifier)
+    return None if isinstance(aside, PlatformError) else row_count(aside) if aside is not None else 0
 
 
 def _waiting(contract: Contract, table: Table | None, inputs: Sequence[str], parts: Parts) -> tuple[int | None, datetime | None]:
@@ -302,6 +312,11 @@ def draw_status(console: Console, found: Sequence[Mapping[str, Any]], *, at_work
         for p in found
     ]
     draw_table(console, columns, rows)
+    aside = [p for p in found if p["quarantined_rows"]]
+    if aside:
+        counts = ", ".join(f"{p['quarantined_rows']:,} of {p['product']}" for p in aside)
+        why = f"select reason, count(*) from {aside[0]['product'].replace('/', '.')}__quarantine group by reason"  # noqa: S608 - shown only
+        console.print(f'Rows put aside: {counts}. Why: sdp query --include-quarantine "{why}"', style="yellow", soft_wrap=True)
     if at_work and any(p["kind"] == "stream" and p["fresh"] is False and p["lag_events"] == 0 for p in found):
         console.print(IDLENESS, soft_wrap=True)
 

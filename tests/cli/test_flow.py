@@ -270,6 +270,12 @@ def test_status_has_every_fact(weather: Project) -> None:
     assert re.search(r"weather/daily .* d, over 15 min ", said) and IDLENESS not in said  # no drain speaks for a derived product
     with hold(load_settings().locks_path, "platform", "process 1"):
         assert IDLENESS in weather.ok("status", "weather/reading")
+    assert (reading_status["quarantined_rows"], daily["quarantined_rows"]) == (1, None)
+    told = re.search(
+        r'^Rows put aside: 1 of weather/reading. Why: sdp (query --include-quarantine) "(.*)"$', weather.ok("status"), re.MULTILINE
+    )
+    assert told is not None and "put aside" not in weather.ok("status", "weather/daily")
+    assert [row["count_star()"] for row in weather.json(*told[1].split(), told[2])] == [1]
     weather.ok("produce", "weather.reading.v1", "-", stdin=json.dumps(reading(500)).encode())
     (behind,) = weather.json("status", "weather/reading")
     assert behind["lag_events"] == 1
