@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import hashlib
+import json
+import multiprocessing
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,15 +28,21 @@ SMALL = "      - {property: fileSize, value: 1 MiB}\n"
 BIG = "x" * 400_000
 
 
+MOMENTS = [
+    "publish-after-plan", "publish-before-rename@2", "publish-after-file@2", "publish-after-move@2", "publish-after-companion",
+    "publish-before-commit",
+]  # fmt: skip
+
+
 class Public:
     """A prefix of its own that archive/dump is published in; its tables stay in a folder."""
 
-    def __init__(self, settings: Settings, root: Path) -> None:
-        self.store = settings.object_store
+    def __init__(self, settings: Settings, root: Path, prefix: str = "") -> None:
+        self.settings, self.store = settings, settings.object_store
         assert self.store is not None
         self.client = self.store.boto3()
-        self.name, self.prefix = settings.warehouse_uri.removeprefix("s3://").split("/")[0], f"public-{uuid4().hex[:8]}"
-        self.archive = Archive(root).define(server=SMALL)
+        self.name, self.prefix = settings.warehouse_uri.removeprefix("s3://").split("/")[0], prefix or f"public-{uuid4().hex[:8]}"
+        self.archive = Archive(root)
         self.outlet = Bucket(self.store, self.name, self.prefix)
 
     def publish(self, **options: Any) -> Any:
@@ -52,12 +63,12 @@ class Public:
 
 @pytest.fixture
 def public(stack: Callable[..., Settings], tmp_path: Path) -> Public:
-    return Public(stack("swift").model_copy(update={"profile": "stack"}), tmp_path)
+    found = Public(stack("swift").model_copy(update={"profile": "stack"}), tmp_path)
+    found.archive.define(server=SMALL)
+    return found
 
 
 def test_a_dump_in_a_bucket_is_what_it_is_in_a_folder(public: Public) -> None:
-    import bz2
-
     public.archive.hold([revision("testwiki", page, page, BIG) for page in range(1, 6)])
     published = public.publish()
     assert public.files() == [one.name for one in published.files]
@@ -82,6 +93,36 @@ def test_a_run_that_failed_shows_nothing_and_is_taken_up(public: Public, monkeyp
     monkeypatch.delenv("SDP_FAILPOINTS")
     published = public.publish()
     assert (published.kept, len(published.files)) == (1, 3)
+    assert not [name for name in public.names() if name.startswith(STAGING)]
+
+
+def _publish(settings: Settings, root: Path, prefix: str, failpoints: str) -> None:
+    os.environ["SDP_FAILPOINTS"] = failpoints
+    Public(settings, root, prefix).publish(run_id="killed")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_at_any_moment_only_whole_files_are_seen_and_the_next_run_ends_it(public: Public, moment: str) -> None:
+    public.archive.hold([revision("testwiki", page, page, f"old {BIG}") for page in range(1, 4)])
+    old = {one.name for one in public.publish().files}
+    public.archive.hold([revision("testwiki", page, page, f"new {BIG}") for page in range(1, 7)])
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["platform_resources.serving.publishing", "tests.serving.wikis"])
+    process = context.Process(target=_publish, args=(public.settings, public.archive.root, public.prefix, moment))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    shown = {name: bz2.decompress(public.bytes(name)) for name in public.files()}
+    assert shown and all(violations(data) == [] for data in shown.values())
+    status = next(name for name in public.names() if name.endswith("dumpstatus.json") and not name.startswith(STAGING))
+    if shown.keys() != old or any(b">new" in data for data in shown.values()):
+        assert json.loads(public.bytes(status))["status"] == "in-progress" or len(shown) == 3
+    published = public.publish()
+    assert public.files() == [one.name for one in published.files] and len(published.files) == 3
+    for one in published.files:
+        data = public.bytes(one.name)
+        assert hashlib.sha1(data).hexdigest() == one.sha1 and b">new" in bz2.decompress(data)
+    assert json.loads(public.bytes(status))["status"] == "done"
     assert not [name for name in public.names() if name.startswith(STAGING)]
 
 
