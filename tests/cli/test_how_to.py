@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from platform_resources.config import SOURCE_ROOT
 from tests.cli.conftest import Project, reading
-from tests.test_tutorial import Step, matches, steps
+from tests.pages import follow
 
 DAILY = "select station, cast(meta.dt as date) as day, max(temperature) as warmest, count(*) as readings from weather.reading group by all"
 
@@ -27,24 +24,7 @@ def test_the_page_does_what_it_says(page: str, project: Project) -> None:
     project.ok("produce", "weather.reading.v1", str(first))
     project.ok("ingest", "weather/reading", "--until-idle")
     project.ok("run", "weather/daily")
-    ran = 0
-    for step in steps((SOURCE_ROOT / "docs" / "how-to" / f"{page}.md").read_text(encoding="utf-8")):
-        status, said = _run(project, step)
-        assert status == step.status, f"{step.command}\n{said}"
-        assert matches(step.shown, said.splitlines()), f"{step.command}\nsaid:\n{said}"
-        ran += 1
-    assert ran > 5
-
-
-def _run(project: Project, step: Step) -> tuple[int, str]:
-    """A command of the page: `sdp` in this process, which starts it once; anything else in a shell."""
-    words = shlex.split(step.command, comments=True)
-    if words[0] == "sdp":
-        result = project.sdp(*words[1:])
-        return result.exit_code, result.output
-    environment = {**os.environ, **project.environment}
-    done = subprocess.run(["bash", "-c", step.command], cwd=project.path, env=environment, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout + done.stderr
+    assert follow(SOURCE_ROOT / "docs" / "how-to" / f"{page}.md", project) > 5
 
 
 def test_every_sentence_of_a_refusal_is_a_code_that_exists() -> None:

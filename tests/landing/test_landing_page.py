@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
-
 from platform_resources.config import SOURCE_ROOT
 from tests.cli.conftest import Project, project
-from tests.test_tutorial import Step, matches, steps
+from tests.pages import follow
 
 __all__ = ["project"]
 PAGE = SOURCE_ROOT / "docs" / "how-to" / "land.md"
 
 
 def test_the_page_does_what_it_says(project: Project) -> None:
-    ran = 0
-    for step in steps(PAGE.read_text(encoding="utf-8")):
-        status, said = _run(project, step)
-        assert status == step.status, f"{step.command}\n{said}"
-        assert matches(step.shown, said.splitlines()), f"{step.command}\nsaid:\n{said}"
-        ran += 1
-    assert ran > 10
+    assert follow(PAGE, project) > 10
     _says_what_it_is(project)
-
-
-def _run(project: Project, step: Step) -> tuple[int, str]:
-    words = shlex.split(step.command, comments=True) if step.command.startswith("sdp") else []
-    if words:
-        result = project.sdp(*words[1:])
-        return result.exit_code, result.output
-    environment = {**os.environ, **project.environment}
-    done = subprocess.run(["bash", "-c", step.command], cwd=project.path, env=environment, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout + done.stderr
 
 
 def _says_what_it_is(project: Project) -> None:

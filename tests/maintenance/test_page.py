@@ -21,8 +21,8 @@ from platform_resources.lakehouse.stamp import Stamp
 from platform_resources.maintenance import maintained_tables
 from platform_resources.workspace import register
 from tests.cli.conftest import Project, project, reading  # noqa: F401 - a fixture
-from tests.cli.test_how_to import DAILY, _run
-from tests.test_tutorial import matches, steps
+from tests.cli.test_how_to import DAILY
+from tests.pages import follow
 
 PAGE = SOURCE_ROOT / "docs" / "how-to" / "maintain.md"
 
@@ -48,13 +48,7 @@ def weather(project: Project) -> Project:  # noqa: F811
 
 
 def test_the_page_does_what_it_says(weather: Project) -> None:
-    ran = 0
-    for step in steps(PAGE.read_text(encoding="utf-8")):
-        status, said = _run(weather, step)
-        assert status == step.status, f"{step.command}\n{said}"
-        assert matches(step.shown, said.splitlines()), f"{step.command}\nsaid:\n{said}"
-        ran += 1
-    assert ran == 7
+    assert follow(PAGE, weather) == 7
 
 
 def test_programs_learn_what_would_be_done_and_what_was(weather: Project) -> None:
