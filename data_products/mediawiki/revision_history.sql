@@ -74,8 +74,8 @@ judged as (
     from revisions
     left join series on series.wiki_id = revisions.wiki_id and series.page_id = revisions.page_id and series.n = revisions.n
     left join found
-        on found.wiki_id = revisions.wiki_id and found.page_id = revisions.page_id and found.n = revisions.n
-        and revisions.revision_text_sha1 is not null
+        on found.wiki_id = revisions.wiki_id and found.page_id = revisions.page_id
+        and found.n = case when revisions.revision_text_sha1 is not null then revisions.n end
     left join revisions as reverting
         on reverting.wiki_id = revisions.wiki_id and reverting.page_id = revisions.page_id and reverting.n = found.reverter_n
 ),
@@ -84,16 +84,15 @@ placed as (
     -- A snapshot's row knows its page better than the snapshot's own page events do, until something happens to the page.
     select
         judged.*,
-        latest.page_id is not null as is_by_latest,
+        latest.page_id is not null and (judged.source = 'events' or latest.source = 'events') as is_by_latest,
         latest.page_title as latest_title,
         latest.page_namespace as latest_namespace,
-        latest.page_merged_into_page_id,
+        case when is_by_latest then latest.page_merged_into_page_id end as page_merged_into_page_id,
         latest.page_is_deleted and judged.event_timestamp <= latest.event_timestamp as is_deleted_by_latest,
-        latest.row_update_dt as latest_update_dt
+        case when is_by_latest then latest.row_update_dt end as latest_update_dt
     from judged
-    left join mediawiki.page_history as latest
+    left join (select * from mediawiki.page_history where page_is_latest_event) as latest
         on latest.wiki_id = judged.wiki_id and latest.page_id = judged.page_id
-        and latest.page_is_latest_event and (judged.source = 'events' or latest.source = 'events')
 )
 
 select

@@ -13,5 +13,5 @@ select
     count(*) as view_count
 from traffic.pageview as view
 left join traffic.automated_actor as actor
-    on actor.hour = date_trunc('hour', view.dt) and actor.actor = view.actor and view.agent_type = 'user'
+    on actor.hour = date_trunc('hour', view.dt) and actor.actor = case when view.agent_type = 'user' then view.actor end
 group by all

@@ -13,7 +13,7 @@ from platform_resources.contracts.model import Contract
 from platform_resources.contracts.publications import EXPORT_COLUMNS
 from platform_resources.contracts.registry import Registry
 from platform_resources.engines.duck import create_empty_tables, offline_session
-from platform_resources.engines.sql import bind, refusal, shown_path, term_lines
+from platform_resources.engines.sql import bind, quadratic_joins, refusal, shown_path, term_lines
 from platform_resources.engines.transform import Transform
 from platform_resources.engines.types import mismatch
 from platform_resources.errors import Problem
@@ -25,7 +25,7 @@ def check_export(transform: Transform, contract: Contract, registry: Registry) -
     """Every problem of the query of a dump.
 
     Codes: those of reading and binding a query, `export-not-sql`, `export-not-public`, `export-column-missing`, `export-column-unknown`,
-    `sql-type-mismatch`.
+    `sql-type-mismatch`, and the warning `sql-quadratic-join`.
     """
     where = shown_path(transform.path, registry)
     if transform.kind != "sql" or contract.engine != "duckdb":
@@ -42,7 +42,8 @@ def check_export(transform: Transform, contract: Contract, registry: Registry) -
             relation = bind(con, text)
         except duckdb.Error as error:
             return [*transform.warnings, refusal(error, text, where)]
-        return [*transform.warnings, *_held_to_export(relation.columns, relation.types, where, term_lines(text))]
+        warnings = [*transform.warnings, *quadratic_joins(con, text, where)]
+        return [*warnings, *_held_to_export(relation.columns, relation.types, where, term_lines(text))]
 
 
 def _held_to_export(names: Sequence[str], types: Sequence[Any], where: str, lines: Mapping[str, int]) -> list[Problem]:

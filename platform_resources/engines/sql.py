@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -389,7 +389,8 @@ def validate(transform: Transform, contract: Contract, registry: Registry) -> li
     """What DuckDB and the output contract hold against a SQL transform; [] for a sound one.
 
     Codes: `sql-unknown-column`, `sql-unknown-function`, `sql-invalid`, `sql-type-mismatch`, `sql-missing-column`,
-    `sql-extra-column`, `sql-duplicate-column`, `sql-not-row-wise`, `sql-key-untraceable`, and the warnings read with the text.
+    `sql-extra-column`, `sql-duplicate-column`, `sql-not-row-wise`, `sql-key-untraceable`, and the warnings `sql-quadratic-join` and those
+    read with the text.
     """
     where = shown_path(transform.path, registry)
     text = transform.text or ""
@@ -401,6 +402,7 @@ def validate(transform: Transform, contract: Contract, registry: Registry) -> li
             names, types = list(relation.columns), list(relation.types)
         except duckdb.Error as error:
             return [*problems, refusal(error, text, where)]
+        problems += quadratic_joins(con, text, where)
     contract_file = shown_path(contract.path, registry)
     problems += _hold_against_contract(names, types, contract, where, contract_file, term_lines(text))
     problems += _incremental_problems(transform, contract, where)
@@ -419,6 +421,30 @@ def bind(con: duckdb.DuckDBPyConnection, text: str) -> duckdb.DuckDBPyRelation:
     except duckdb.Error:
         con.execute(query)
         raise
+
+
+def quadratic_joins(con: duckdb.DuckDBPyConnection, text: str, where: str) -> list[Problem]:
+    """Joins that DuckDB can only do by comparing every row with every row, though nothing in the query looks like it."""
+    plan = con.execute(f"EXPLAIN (FORMAT json) {one_statement(text)}").fetchall()[0][1]
+    conditions = {
+        " ".join(str(node["extra_info"].get("Condition", "")).split()): None
+        for root in json.loads(plan)
+        for node in _nodes(root)
+        if node["name"] == "BLOCKWISE_NL_JOIN"
+    }
+    return [
+        Problem(where, 0, "sql-quadratic-join", f"The join on {condition} compares every row with every row.",
+                "Join by equal keys alone. What a left join asks of its left side goes into a key, as in on b.id = case when a.wanted then "
+                "a.id end; an OR becomes two joins, or a CASE around what is selected.", "warning")
+        for condition in conditions
+        if condition != "true"  # who writes that means it
+    ]  # fmt: skip
+
+
+def _nodes(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield node
+    for child in node["children"]:
+        yield from _nodes(child)
 
 
 def refusal(error: duckdb.Error, text: str, where: str) -> Problem:

@@ -99,6 +99,25 @@ def test_non_deterministic_functions_are_warned_of_where_history_is_kept(shop: A
     assert (problem.code, problem.severity, problem.line) == ("sql-non-deterministic", "warning", 2)
 
 
+@pytest.mark.parametrize(
+    ("join", "warned"),
+    [
+        ("left join t on t.shop = o.shop and o.amount > 1", True),
+        ("join t on t.shop = o.shop or o.amount > 1", True),
+        ("left join t on t.shop = case when o.amount > 1 then o.shop end", False),
+        ("left join t on t.shop = o.shop and t.least > 1", False),
+        ("join t on o.amount > t.least", False),
+        ("join t on true", False),
+    ],
+)
+def test_a_join_of_every_row_with_every_row_is_warned_of(shop: Any, join: str, warned: bool) -> None:
+    with_t = "with t as (select shop, min(amount) as least from shop.orders group by shop)"
+    shop.totals(f"{with_t} select o.shop, count(*) as orders, sum(o.amount) as total from shop.orders o {join} group by o.shop")
+    found = shop.problems()
+    assert [(one.code, one.severity) for one in found] == [("sql-quadratic-join", "warning")] * warned
+    assert all("(shop = shop)" in one.message and "every row with every row" in one.message for one in found)
+
+
 def test_a_key_that_no_input_carries_is_refused(shop: Any) -> None:
     shop.totals("select max(shop) as shop, count(*) as orders, sum(amount) as total from shop.orders group by customer.name", **KEY)
     (problem,) = shop.problems()
