@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -214,7 +215,8 @@ def test_a_commit_that_nobody_answered_and_another_overtook_is_staged_anew(lakeh
     staged = stage_append(lakehouse, PLAIN, rows(PLAIN, (1, "a", 1)), Stamp("r"))
     other = stage_append(lakehouse, PLAIN, rows(PLAIN, (2, "a", 1)), Stamp("s"))
     line = Line(lakehouse, monkeypatch, "late")
-    monkeypatch.setattr(committing.time, "sleep", lambda _seconds: other.commit() if other._state == "open" else None)
+    then = SimpleNamespace(sleep=lambda _seconds: other.commit() if other._state == "open" else None)
+    monkeypatch.setattr(committing, "time", then)
     publish(staged)
     with pytest.raises(Exception, match=r"older than last|Requirement failed"):
         line.late.pop()()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -116,7 +118,8 @@ def api() -> Iterator[Api]:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long it would have been waited; nobody waits here."""
     found: list[float] = []
-    monkeypatch.setattr(http_pages.time, "sleep", found.append)
+    # in this module alone: threads that others left behind sleep too
+    monkeypatch.setattr(http_pages, "time", SimpleNamespace(monotonic=time.monotonic, sleep=found.append))
     return found
 
 

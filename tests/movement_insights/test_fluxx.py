@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -93,7 +95,7 @@ def test_a_busy_api_is_asked_again_and_one_that_stays_away_is_told_without_its_s
     world: GrantsWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(http_pages.time, "sleep", waited.append)
+    monkeypatch.setattr(http_pages, "time", SimpleNamespace(monotonic=time.monotonic, sleep=waited.append))
     record = record_of(world, state="closed")
     record["updated_at"] = "2030-01-02T00:00:00Z"
     world.server.faults += [Fault(429, retry_after="1"), Fault(500), Fault(silence=0.0)]
